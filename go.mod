@@ -1,0 +1,12 @@
+module github.com/inferloom/inferloom
+
+go 1.26.0
+
+require (
+	github.com/google/go-cmp v0.6.0 // indirect
+	github.com/klauspost/cpuid/v2 v2.0.9 // indirect
+	github.com/stretchr/testify v1.10.0 // indirect
+	github.com/zeebo/xxh3 v1.0.2 // indirect
+	go.uber.org/goleak v1.3.0 // indirect
+	pgregory.net/rapid v1.1.0 // indirect
+)
