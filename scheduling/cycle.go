@@ -1,0 +1,208 @@
+package scheduling
+
+import "math/bits"
+
+// Cycle is one pick's view of the world, handed to each plugin. It is valid during the call only.
+type Cycle struct {
+	// Request is what is being placed.
+	Request *Request
+	// Snapshot is the pool as this pick sees it.
+	Snapshot *Snapshot
+	// PromptTokens is the prompt's length, estimated where tokens are not known.
+	PromptTokens int
+	// Match is what endpoints have cached of the prompt.
+	Match Match
+
+	pool       *Pool
+	freshAfter int64
+	seed       uint64
+	draws      uint64
+
+	slots  []Slot
+	scores []float64
+	sums   []float64
+	loads  []load // by slot, frozen at the start of an attempt
+	chains []chain
+	ranked [MaxRanked]int
+}
+
+// Match is how much of a prompt each endpoint has in its KV cache. Producers fill it.
+type Match struct {
+	// Known says that a producer looked. A match that is not known makes scorers abstain.
+	Known bool
+	// Cached is the tokens, counted contiguously from the start of the prompt, by slot.
+	Cached []int32
+}
+
+type chain struct {
+	blockTokens int
+	hashes      []uint64
+	filled      bool
+}
+
+// Chain returns the block hashes of the request's prompt for a block size: the caller's own if the request came with
+// them, else those that hash appends to dst, computed once a pick.
+func (c *Cycle) Chain(blockTokens int, hash func(dst []uint64, r *Request, blockTokens int) []uint64) []uint64 {
+	for i := range c.Request.Prompt.Chains {
+		if own := &c.Request.Prompt.Chains[i]; own.BlockTokens == blockTokens {
+			return own.Hashes
+		}
+	}
+	for i := range c.chains {
+		if memo := &c.chains[i]; memo.filled && memo.blockTokens == blockTokens {
+			return memo.hashes
+		}
+	}
+	for i := range c.chains {
+		if memo := &c.chains[i]; !memo.filled {
+			memo.hashes = hash(memo.hashes[:0], c.Request, blockTokens)
+			memo.blockTokens, memo.filled = blockTokens, true
+			return memo.hashes
+		}
+	}
+	c.chains = append(c.chains, chain{blockTokens, hash(nil, c.Request, blockTokens), true})
+	return c.chains[len(c.chains)-1].hashes
+}
+
+// Endpoint returns the endpoint in a slot.
+func (c *Cycle) Endpoint(slot Slot) *Endpoint { return c.Snapshot.endpoints[slot] }
+
+// Requests is how many requests this process has in flight on a slot.
+func (c *Cycle) Requests(slot Slot) int { return c.loads[slot].requests() }
+
+// PrefillTokens is how many prompt tokens this process has placed on a slot that are still to be prefilled.
+func (c *Cycle) PrefillTokens(slot Slot) int { return c.loads[slot].prefill() }
+
+// KVTokens is how many tokens of KV memory this process's requests take up on a slot.
+func (c *Cycle) KVTokens(slot Slot) int { return c.pool.ledger.kvTokens(slot) }
+
+// Unreported is how many more requests are in flight on a slot than when the engine last reported its load: what its
+// metrics cannot show yet.
+func (c *Cycle) Unreported(slot Slot) int {
+	return max(0, c.Requests(slot)-int(c.Snapshot.baseline[slot]))
+}
+
+// Uncached is how many tokens of the prompt would have to be prefilled on a slot.
+func (c *Cycle) Uncached(slot Slot) int {
+	if !c.Match.Known {
+		return c.PromptTokens
+	}
+	return max(0, c.PromptTokens-int(c.Match.Cached[slot]))
+}
+
+// Metric returns the column of a metric.
+func (c *Cycle) Metric(m Metric) Column {
+	return Column{c.Snapshot.values[m], c.freshAfter}
+}
+
+// Column is one metric of all endpoints.
+type Column struct {
+	column
+	freshAfter int64
+}
+
+// At returns an endpoint's value. ok is false where it is missing or stale.
+func (m Column) At(slot Slot) (value float64, ok bool) {
+	return m.values[slot], m.at[slot] > m.freshAfter
+}
+
+// Residency says how ready an endpoint is to run a LoRA adapter.
+type Residency uint8
+
+// From not at all to running already.
+const (
+	ResidencyUnknown Residency = iota // no fresh word from the engine
+	NotResident                       // and no slot is free
+	AdapterWaiting                    // requests for it wait already
+	AdapterFree                       // not there, but a slot is free
+	AdapterActive                     // requests for it are running
+)
+
+// Adapter returns the view of the request's adapter, for all endpoints.
+func (c *Cycle) Adapter() AdapterColumn {
+	lora := c.Snapshot.lora
+	return AdapterColumn{lora.at, lora.active[c.Request.Adapter], lora.waiting[c.Request.Adapter], lora.free, c.freshAfter}
+}
+
+// AdapterColumn is one adapter's state on all endpoints.
+type AdapterColumn struct {
+	at                    []int64
+	active, waiting, free bitset
+	freshAfter            int64
+}
+
+// At returns the adapter's state on an endpoint.
+func (a AdapterColumn) At(slot Slot) Residency {
+	switch {
+	case a.at[slot] <= a.freshAfter:
+		return ResidencyUnknown
+	case a.active.has(slot):
+		return AdapterActive
+	case a.free.has(slot):
+		return AdapterFree
+	case a.waiting.has(slot):
+		return AdapterWaiting
+	}
+	return NotResident
+}
+
+// Random returns 64 random bits; the same for the same scheduler seed and the same sequence of picks.
+func (c *Cycle) Random() uint64 {
+	c.draws++
+	return mix(c.seed + c.draws)
+}
+
+// IntN returns a random number below n, which must be positive.
+func (c *Cycle) IntN(n int) int {
+	hi, _ := bits.Mul64(c.Random(), uint64(n))
+	return int(hi)
+}
+
+// Float64 returns a random number in [0, 1).
+func (c *Cycle) Float64() float64 { return float64(c.Random()>>11) / (1 << 53) }
+
+// mix is the finaliser of SplitMix64 (Steele, Lea, Flood 2014).
+func mix(x uint64) uint64 {
+	x *= 0x9e3779b97f4a7c15
+	x ^= x >> 30
+	x *= 0xbf58476d1ce4e5b9
+	x ^= x >> 27
+	x *= 0x94d049bb133111eb
+	return x ^ x>>31
+}
+
+// Rank appends the positions with the highest scores to ranked, best first, until it is full, leaving out those that it
+// holds already. Ties go to the fewest requests in flight, then the fewest tokens to prefill, then at random.
+func (c *Cycle) Rank(slots []Slot, scores []float64, ranked []int) []int {
+	held, room := len(ranked), cap(ranked)
+	draw := c.Random()
+	better := func(i, j int) bool {
+		if scores[i] != scores[j] {
+			return scores[i] > scores[j]
+		}
+		if a, b := c.loads[slots[i]], c.loads[slots[j]]; a != b {
+			return a&(1<<(prefillBits+requestBits)-1) < b&(1<<(prefillBits+requestBits)-1)
+		}
+		return mix(draw+uint64(i)) < mix(draw+uint64(j))
+	}
+candidates:
+	for i := range scores {
+		if len(ranked) == room && (room == held || !better(i, ranked[room-1])) {
+			continue
+		}
+		for _, j := range ranked[:held] {
+			if i == j {
+				continue candidates
+			}
+		}
+		if len(ranked) < room {
+			ranked = append(ranked, i)
+		} else {
+			ranked[room-1] = i
+		}
+		for at := len(ranked) - 1; at > held && better(ranked[at], ranked[at-1]); at-- {
+			ranked[at], ranked[at-1] = ranked[at-1], ranked[at]
+		}
+	}
+	return ranked
+}

@@ -1,0 +1,128 @@
+package scheduling
+
+import (
+	"math"
+	"slices"
+)
+
+// Explanation is how a decision came about. It marshals to JSON.
+type Explanation struct {
+	Model        string `json:"model"`
+	Adapter      string `json:"adapter,omitempty"`
+	PromptTokens int    `json:"prompt_tokens"`
+	// Attempts is more than 1 if others placed requests on the choice while it was being made.
+	Attempts int `json:"attempts"`
+	// Removed are the endpoints that filters took out.
+	Removed []Removal `json:"removed,omitempty"`
+	// Candidates are the others, best first as far as they were ranked.
+	Candidates []Candidate `json:"candidates"`
+
+	slots []Slot // of Candidates while the pick runs
+}
+
+// Removal is an endpoint that a filter took out.
+type Removal struct {
+	Filter   string `json:"filter"`
+	Endpoint string `json:"endpoint"`
+}
+
+// Candidate is an endpoint that was scored.
+type Candidate struct {
+	Endpoint string `json:"endpoint"`
+	// Rank is 1 for the choice, more for fallbacks, 0 for the rest.
+	Rank          int     `json:"rank,omitempty"`
+	Total         float64 `json:"total"`
+	Requests      int     `json:"requests"`
+	PrefillTokens int     `json:"prefill_tokens"`
+	CachedTokens  int     `json:"cached_tokens"`
+	Scores        []Score `json:"scores"`
+}
+
+// Score is one scorer's word on one endpoint.
+type Score struct {
+	Scorer    string  `json:"scorer"`
+	Weight    float64 `json:"weight"`
+	Score     float64 `json:"score"`
+	Abstained bool    `json:"abstained,omitempty"`
+}
+
+// The methods below do nothing on a nil Explanation, which is what a pick has that was not asked for one.
+
+func (x *Explanation) before(slots []Slot) {
+	if x != nil {
+		x.slots = slices.Clone(slots)
+	}
+}
+
+func (x *Explanation) removed(c *Cycle, filter string, kept []Slot) {
+	if x == nil {
+		return
+	}
+	for _, slot := range x.slots {
+		if !slices.Contains(kept, slot) {
+			x.Removed = append(x.Removed, Removal{filter, c.Endpoint(slot).ID})
+		}
+	}
+}
+
+func (x *Explanation) candidates(c *Cycle, slots []Slot) {
+	if x == nil {
+		return
+	}
+	for _, slot := range slots {
+		x.Candidates = append(x.Candidates, Candidate{
+			Endpoint:      c.Endpoint(slot).ID,
+			Requests:      c.Requests(slot),
+			PrefillTokens: c.PrefillTokens(slot),
+			CachedTokens:  int(c.Match.Cached[slot]),
+		})
+	}
+}
+
+func (x *Explanation) scored(scorer string, weight float64, scores []float64) {
+	if x == nil {
+		return
+	}
+	for i, v := range scores {
+		s := Score{Scorer: scorer, Weight: weight, Score: v}
+		if math.IsNaN(v) || math.IsInf(v, 0) {
+			s.Score, s.Abstained = 0, true
+		}
+		x.Candidates[i].Scores = append(x.Candidates[i].Scores, s)
+	}
+}
+
+func (x *Explanation) totals(totals []float64) {
+	if x == nil {
+		return
+	}
+	for i, v := range totals {
+		x.Candidates[i].Total = v
+	}
+}
+
+// rank marks the ranked candidates and puts them first.
+func (x *Explanation) rank(ranked []int) {
+	if x == nil {
+		return
+	}
+	for rank, i := range ranked {
+		x.Candidates[i].Rank = rank + 1
+	}
+	x.slots = nil
+	slices.SortStableFunc(x.Candidates, func(a, b Candidate) int {
+		switch {
+		case a.Rank != 0 && b.Rank != 0:
+			return a.Rank - b.Rank
+		case a.Rank != 0:
+			return -1
+		case b.Rank != 0:
+			return 1
+		case a.Total > b.Total:
+			return -1
+		case a.Total < b.Total:
+			return 1
+		}
+		return 0
+	})
+}

@@ -1,0 +1,258 @@
+package prefix
+
+import (
+	"fmt"
+	"math/bits"
+	"sync"
+	"sync/atomic"
+)
+
+// Defaults of Options.
+const (
+	DefaultMaxBytes     = 64 << 20
+	DefaultMaxEndpoints = 1024
+)
+
+// Options are the parameters of an Index. The zero value works.
+type Options struct {
+	// MaxBytes bounds the index's memory; 0 means DefaultMaxBytes. About 10 bytes a block where prompts are long.
+	MaxBytes int
+	// MaxEndpoints is the pool's maximum; 0 means DefaultMaxEndpoints. Each costs one bit a run.
+	MaxEndpoints int
+}
+
+// A run keeps its hashes in segments of a fixed size, so that memory never fragments.
+const (
+	segmentBlocks = 32
+	runSegments   = 16
+	runBlocks     = segmentBlocks * runSegments
+)
+
+// run is a stretch of a chain that is held as a whole by each of its holders. Who holds a run holds those before it.
+type run struct {
+	version  atomic.Uint32 // odd while blocks that a reader may have seen change
+	length   atomic.Uint32 // blocks
+	segments [runSegments]atomic.Uint32
+	holders  int32 // how many; writer only
+}
+
+const none = ^uint32(0)
+
+// lease is one endpoint's hold on one run. Leases of an endpoint are a list from the least to the most recently used, and
+// a tree along the chain. A lease is used whenever one behind it is, and just after, so the oldest has none behind it.
+type lease struct {
+	run, slot    uint32
+	parent       uint32 // on the run before
+	children     int32
+	older, newer uint32
+}
+
+// holding is what one endpoint holds.
+type holding struct {
+	generation     uint32
+	open           bool
+	capacity       int // blocks
+	blocks         int
+	oldest, newest uint32
+}
+
+const (
+	runBytes   = 4 + 4 + 4*runSegments + 4
+	leaseBytes = 24
+)
+
+// Index is an approximate prefix index. It is safe for concurrent use.
+type Index struct {
+	words int // of holder bits a run
+
+	// Readers go through these with atomic loads.
+	byFirst table // first hash of a run -> run
+	runs    []run
+	hashes  []uint64 // segments
+	holders []uint64 // words for each run
+
+	mu                                 sync.Mutex // held by writers
+	byHolder                           table      // run and slot -> lease
+	leases                             []lease
+	held                               []holding
+	freeRuns, freeSegments, freeLeases free
+	blocks                             int // summed over endpoints
+	open                               int // endpoints
+	walks                              sync.Pool
+}
+
+// free hands out numbers below max: those given back first, then ones never used.
+type free struct {
+	back []uint32
+	next uint32
+	max  uint32
+}
+
+func (f *free) take() uint32 {
+	if n := len(f.back); n > 0 {
+		v := f.back[n-1]
+		f.back = f.back[:n-1]
+		return v
+	}
+	f.next++
+	return f.next - 1
+}
+
+func (f *free) give(v uint32) { f.back = append(f.back, v) }
+func (f *free) left() int     { return int(f.max-f.next) + len(f.back) }
+
+// New makes an index.
+func New(o Options) (*Index, error) {
+	if o.MaxBytes == 0 {
+		o.MaxBytes = DefaultMaxBytes
+	}
+	if o.MaxEndpoints == 0 {
+		o.MaxEndpoints = DefaultMaxEndpoints
+	}
+	if o.MaxEndpoints < 0 {
+		return nil, fmt.Errorf("max endpoints %d: negative", o.MaxEndpoints)
+	}
+	x := &Index{words: (o.MaxEndpoints + 63) / 64, held: make([]holding, o.MaxEndpoints)}
+	x.walks.New = func() any { return &walk{alive: make([]uint64, x.words), held: make([]uint64, x.words)} }
+
+	// A unit is a run of two segments and two holders, with its places in the tables and free lists.
+	unit := runBytes + 8*x.words + 2*(8*segmentBlocks+4) + 2*(leaseBytes+4) + 4 + 3*4*entryBytes
+	units := o.MaxBytes / unit
+	if least := o.MaxEndpoints + 4*runSegments; units < least {
+		return nil, fmt.Errorf("max bytes %d: at least %d are needed for %d endpoints", o.MaxBytes, least*unit, o.MaxEndpoints)
+	}
+	x.byFirst, x.byHolder = newTable(units), newTable(2*units)
+	x.runs = make([]run, units)
+	x.holders = make([]uint64, units*x.words)
+	x.hashes = make([]uint64, 2*units*segmentBlocks)
+	x.leases = make([]lease, 2*units)
+	x.freeRuns.max, x.freeSegments.max, x.freeLeases.max = uint32(units), uint32(2*units), uint32(2*units)
+	return x, nil
+}
+
+// Match finds how much of a chain endpoints hold. For each endpoint in among, a set of bits by slot, that holds the first
+// block, it sets depths[slot] to the number of leading blocks that it holds; other elements stay as they are.
+func (x *Index) Match(chain []uint64, among []uint64, depths []int32) {
+	w := x.walks.Get().(*walk)
+	defer x.walks.Put(w)
+	alive := w.alive[:min(len(among), x.words)]
+	copy(alive, among)
+	w.held = w.held[:len(alive)]
+	for pos := 0; pos < len(chain); {
+		n := x.read(chain[pos:], w.held)
+		if n == 0 {
+			record(alive, depths, pos)
+			return
+		}
+		left := uint64(0)
+		for i, held := range w.held {
+			if gone := alive[i] &^ held; gone != 0 && pos > 0 {
+				recordWord(i, gone, depths, pos)
+			}
+			alive[i] &= held
+			left |= alive[i]
+		}
+		if left == 0 {
+			return
+		}
+		pos += n
+	}
+	record(alive, depths, len(chain))
+}
+
+// walk is the scratch memory of one Match.
+type walk struct{ alive, held []uint64 }
+
+func record(slots []uint64, depths []int32, depth int) {
+	if depth == 0 {
+		return
+	}
+	for i, word := range slots {
+		recordWord(i, word, depths, depth)
+	}
+}
+
+func recordWord(i int, word uint64, depths []int32, depth int) {
+	for ; word != 0; word &= word - 1 {
+		if slot := 64*i + bits.TrailingZeros64(word); slot < len(depths) {
+			depths[slot] = int32(depth)
+		}
+	}
+}
+
+// read finds the run that begins with the chain's first hash, and returns how many blocks they have in common and who
+// holds the run. It retries where a writer got in between; a writer that does so eight times running is waited for.
+func (x *Index) read(chain []uint64, held []uint64) int {
+	for range 8 {
+		id, found, settled := x.byFirst.find(chain[0])
+		if !found {
+			if settled {
+				return 0
+			}
+			continue
+		}
+		r := &x.runs[id]
+		version := r.version.Load()
+		if version&1 != 0 {
+			continue
+		}
+		n := x.common(r, chain)
+		for i := range held {
+			held[i] = atomic.LoadUint64(&x.holders[int(id)*x.words+i])
+		}
+		if n > 0 && r.version.Load() == version {
+			return n
+		}
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	id, found := x.byFirst.get(chain[0])
+	if !found {
+		return 0
+	}
+	copy(held, x.holders[int(id)*x.words:])
+	return x.common(&x.runs[id], chain)
+}
+
+// common returns how many leading blocks a run and a chain share. Hashes are chained: where two are equal, so are all
+// before them.
+func (x *Index) common(r *run, chain []uint64) int {
+	n := min(int(r.length.Load()), len(chain), runBlocks)
+	if n == 0 || x.hash(r, n-1) == chain[n-1] {
+		return n
+	}
+	low, high := 0, n-1 // low blocks are shared, high are too many
+	for low < high {
+		mid := (low + high) / 2
+		if x.hash(r, mid) == chain[mid] {
+			low = mid + 1
+		} else {
+			high = mid
+		}
+	}
+	return low
+}
+
+func (x *Index) hash(r *run, i int) uint64 {
+	segment := int(r.segments[i/segmentBlocks].Load())
+	return atomic.LoadUint64(&x.hashes[segment*segmentBlocks+i%segmentBlocks])
+}
+
+// Stats is the size of an index.
+type Stats struct {
+	// Blocks counts a block once for each endpoint that holds it.
+	Blocks int
+	// Runs and Leases are the pieces that they are stored in.
+	Runs, Leases int
+}
+
+// Stats returns the index's size.
+func (x *Index) Stats() Stats {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return Stats{
+		Blocks: x.blocks,
+		Runs:   int(x.freeRuns.next) - len(x.freeRuns.back),
+		Leases: int(x.freeLeases.next) - len(x.freeLeases.back),
+	}
+}

@@ -1,0 +1,118 @@
+package prefix
+
+import (
+	"cmp"
+	"sync"
+	"sync/atomic"
+
+	"github.com/inferloom/inferloom/kvcache/blockhash"
+	"github.com/inferloom/inferloom/scheduling"
+)
+
+// Defaults of Producer, for endpoints that have not said what their cache is like.
+const (
+	DefaultBlockTokens = 16
+	DefaultCacheBlocks = 32768
+)
+
+// Producer fills a pick's Match from an index and records the choice in it. Use it by pointer.
+type Producer struct {
+	// Index is shared by all producers of one pool.
+	Index *Index
+	// BlockTokens and CacheBlocks stand in for what an endpoint has not said; 0 means the defaults.
+	BlockTokens, CacheBlocks int
+
+	current atomic.Pointer[layout]
+	mu      sync.Mutex // held while the next layout is made
+}
+
+// layout is what the producer derives from a pool's layout.
+type layout struct {
+	version     uint64
+	sizes       []blockSize
+	blockTokens []int // by slot
+	generations []uint32
+}
+
+// blockSize is the endpoints whose blocks have the same size.
+type blockSize struct {
+	tokens int
+	among  []uint64 // bits by slot
+}
+
+// Produce implements scheduling.Producer.
+func (p *Producer) Produce(c *scheduling.Cycle) {
+	l := p.layout(c.Snapshot)
+	c.Match.Known = true
+	for i := range l.sizes {
+		size := &l.sizes[i]
+		if chain := c.Chain(size.tokens, hashPrompt); len(chain) > 0 {
+			p.Index.Match(chain, size.among, c.Match.Cached)
+		}
+	}
+	for slot, blocks := range c.Match.Cached {
+		if blocks != 0 {
+			c.Match.Cached[slot] = blocks * int32(l.blockTokens[slot])
+		}
+	}
+}
+
+// Commit implements scheduling.Committer.
+func (p *Producer) Commit(c *scheduling.Cycle, chosen scheduling.Slot) {
+	l := p.layout(c.Snapshot)
+	p.Index.Insert(chosen, c.Snapshot.Generation(chosen), c.Chain(l.blockTokens[chosen], hashPrompt))
+}
+
+func hashPrompt(dst []uint64, r *scheduling.Request, blockTokens int) []uint64 {
+	start := blockhash.Start(r.Model, r.Adapter, r.Prompt.Salt, blockTokens)
+	if len(r.Prompt.Tokens) > 0 {
+		return blockhash.AppendTokens(dst, start, r.Prompt.Tokens, blockTokens)
+	}
+	return blockhash.AppendText(dst, start, r.Prompt.Text, blockTokens*scheduling.BytesPerToken)
+}
+
+// layout returns what fits the snapshot, bringing the index up to date with the pool if it changed.
+func (p *Producer) layout(s *scheduling.Snapshot) *layout {
+	if l := p.current.Load(); l != nil && l.version == s.Layout() {
+		return l
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	old := p.current.Load()
+	if old != nil && old.version == s.Layout() {
+		return old
+	}
+	next := &layout{version: s.Layout(), blockTokens: make([]int, s.Len()), generations: make([]uint32, s.Len())}
+	for _, slot := range s.Live() {
+		e := s.Endpoint(slot)
+		next.generations[slot] = s.Generation(slot)
+		next.blockTokens[slot] = cmp.Or(e.BlockTokens, p.BlockTokens, DefaultBlockTokens)
+		next.size(next.blockTokens[slot])[slot/64] |= 1 << (slot % 64)
+	}
+	if old != nil && old.version > s.Layout() {
+		return next // a pick that began before the latest change; the index has moved on
+	}
+	if old != nil {
+		for slot, generation := range old.generations {
+			if slot >= len(next.generations) || next.generations[slot] != generation {
+				p.Index.Close(uint32(slot), generation)
+			}
+		}
+	}
+	for _, slot := range s.Live() {
+		p.Index.Open(slot, s.Generation(slot), cmp.Or(s.Endpoint(slot).CacheBlocks, p.CacheBlocks, DefaultCacheBlocks))
+	}
+	p.current.Store(next)
+	return next
+}
+
+// size returns the bits of the endpoints with a block size.
+func (l *layout) size(tokens int) []uint64 {
+	for _, s := range l.sizes {
+		if s.tokens == tokens {
+			return s.among
+		}
+	}
+	l.sizes = append(l.sizes, blockSize{tokens, make([]uint64, (len(l.blockTokens)+63)/64)})
+	return l.sizes[len(l.sizes)-1].among
+}

@@ -1,0 +1,295 @@
+package prefix
+
+import (
+	"math/bits"
+	"sync/atomic"
+)
+
+// Open starts an endpoint's account with room for capacity blocks. A new generation forgets what the slot held before; the
+// same one may get another capacity.
+func (x *Index) Open(slot, generation uint32, capacity int) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if int(slot) >= len(x.held) {
+		return
+	}
+	h := &x.held[slot]
+	if !h.open || h.generation != generation {
+		x.empty(slot)
+		*h = holding{generation: generation, open: true, oldest: none, newest: none}
+		x.open++
+	}
+	h.capacity = max(capacity, 0)
+	x.reserve(slot, 0)
+	x.fit(slot)
+}
+
+// Close forgets an endpoint, unless the slot has a newer generation already. It takes time in proportion to its runs.
+func (x *Index) Close(slot, generation uint32) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if int(slot) < len(x.held) && x.held[slot].generation == generation {
+		x.empty(slot)
+	}
+}
+
+func (x *Index) empty(slot uint32) {
+	h := &x.held[slot]
+	if !h.open {
+		return
+	}
+	for h.oldest != none {
+		x.drop(h.oldest)
+	}
+	h.open = false
+	x.open--
+}
+
+// Insert records that an endpoint was sent a prompt. It does nothing if the slot is not open under that generation.
+func (x *Index) Insert(slot, generation uint32, chain []uint64) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if int(slot) >= len(x.held) || len(chain) == 0 {
+		return
+	}
+	h := &x.held[slot]
+	if !h.open || h.generation != generation {
+		return
+	}
+	chain = chain[:min(len(chain), h.capacity, x.longest())]
+	x.reserve(slot, len(chain))
+
+	last, pos := none, 0 // the lease on the run that ends at pos
+	for pos < len(chain) {
+		id, found := x.byFirst.get(chain[pos])
+		if !found {
+			break
+		}
+		n := x.common(&x.runs[id], chain[pos:])
+		if n < int(x.runs[id].length.Load()) {
+			id = x.split(id, n)
+		}
+		last = x.hold(id, slot, last)
+		pos += n
+	}
+	if pos < len(chain) && last != none && x.runs[x.leases[last].run].holders == 1 && x.leases[last].children == 0 {
+		pos += x.extend(last, chain[pos:])
+	}
+	for pos < len(chain) {
+		n := min(len(chain)-pos, runBlocks)
+		id := x.create(chain[pos : pos+n])
+		last = x.hold(id, slot, last)
+		x.byFirst.set(chain[pos], id)
+		pos += n
+	}
+	for l := last; l != none; l = x.leases[l].parent {
+		x.unlink(l)
+		x.link(l, x.held[slot].newest)
+	}
+	x.fit(slot)
+}
+
+// longest is the longest chain that the index can take in at once, whatever else it has to forget for it.
+func (x *Index) longest() int { return len(x.runs) / 2 * segmentBlocks }
+
+// reserve makes room for an endpoint to insert a chain: for the chain's own runs, a split where it parts from another, and a
+// split where the endpoint's oldest run is cut. The endpoint's own oldest runs give way if it holds its share or more, else
+// those of whoever holds most.
+func (x *Index) reserve(slot uint32, blocks int) {
+	runs := blocks/runBlocks + 4
+	segments := blocks/segmentBlocks + 2*(runSegments+1) + 2
+	leases := runs + 2*len(x.held)
+	for x.freeRuns.left() < runs || x.freeSegments.left() < segments || x.freeLeases.left() < leases {
+		from := &x.held[slot]
+		if from.blocks == 0 || from.blocks*x.open < x.blocks {
+			for i := range x.held {
+				if x.held[i].blocks > from.blocks {
+					from = &x.held[i]
+				}
+			}
+		}
+		x.drop(from.oldest)
+	}
+}
+
+// fit evicts the least recently used blocks of an endpoint that holds more than its capacity, from the tail of a run.
+func (x *Index) fit(slot uint32) {
+	h := &x.held[slot]
+	for h.blocks > h.capacity {
+		l := h.oldest
+		id := x.leases[l].run
+		r := &x.runs[id]
+		keep := int(r.length.Load()) - (h.blocks - h.capacity)
+		switch {
+		case keep <= 0:
+			x.drop(l)
+		case r.holders == 1:
+			x.blocks -= h.blocks - h.capacity
+			h.blocks = h.capacity
+			r.version.Add(1)
+			x.cut(r, keep)
+			r.version.Add(1)
+		default:
+			x.split(id, keep)
+			x.drop(l)
+		}
+	}
+}
+
+// create makes a run of blocks that no reader finds yet.
+func (x *Index) create(chain []uint64) uint32 {
+	id := x.freeRuns.take()
+	r := &x.runs[id]
+	r.version.Add(1)
+	x.write(r, 0, chain)
+	r.version.Add(1)
+	return id
+}
+
+// write appends blocks to a run of length at, which must have room.
+func (x *Index) write(r *run, at int, chain []uint64) {
+	for i, hash := range chain {
+		block := at + i
+		if block%segmentBlocks == 0 {
+			r.segments[block/segmentBlocks].Store(x.freeSegments.take())
+		}
+		segment := int(r.segments[block/segmentBlocks].Load())
+		atomic.StoreUint64(&x.hashes[segment*segmentBlocks+block%segmentBlocks], hash)
+	}
+	r.length.Store(uint32(at + len(chain)))
+}
+
+// extend lets the only holder's last run grow, and returns by how many blocks.
+func (x *Index) extend(l uint32, chain []uint64) int {
+	r := &x.runs[x.leases[l].run]
+	length := int(r.length.Load())
+	n := min(len(chain), runBlocks-length)
+	x.write(r, length, chain[:n])
+	x.held[x.leases[l].slot].blocks += n
+	x.blocks += n
+	return n
+}
+
+// cut removes a run's tail. The version must be odd where a reader may have seen the run.
+func (x *Index) cut(r *run, keep int) {
+	length := int(r.length.Load())
+	for s := (keep + segmentBlocks - 1) / segmentBlocks; s < (length+segmentBlocks-1)/segmentBlocks; s++ {
+		x.freeSegments.give(r.segments[s].Load())
+	}
+	r.length.Store(uint32(keep))
+}
+
+// split divides a run: its first blocks become a run of their own, whose number is returned, and it keeps the others. All
+// holders hold both; leases on the runs behind it stay as they are.
+func (x *Index) split(id uint32, at int) (front uint32) {
+	r := &x.runs[id]
+	length := int(r.length.Load())
+	var hashes [runBlocks]uint64
+	for i := range length {
+		hashes[i] = x.hash(r, i)
+	}
+	front = x.create(hashes[:at])
+	x.runs[front].holders = r.holders
+	for w := range x.words {
+		word := x.holders[int(id)*x.words+w]
+		atomic.StoreUint64(&x.holders[int(front)*x.words+w], word)
+		for ; word != 0; word &= word - 1 {
+			slot := uint32(64*w + bits.TrailingZeros64(word))
+			back, _ := x.byHolder.get(holderKey(id, slot))
+			l := x.freeLeases.take()
+			x.leases[l] = lease{run: front, slot: slot, parent: x.leases[back].parent, children: 1}
+			x.leases[back].parent = l
+			x.link(l, back)
+			x.byHolder.set(holderKey(front, slot), l)
+		}
+	}
+	r.version.Add(1)
+	x.cut(r, 0)
+	x.write(r, 0, hashes[at:length])
+	x.byFirst.set(hashes[0], front)
+	x.byFirst.set(hashes[at], id)
+	r.version.Add(1)
+	return front
+}
+
+// hold returns an endpoint's lease on a run, a new one if need be.
+func (x *Index) hold(id, slot, parent uint32) uint32 {
+	if l, ok := x.byHolder.get(holderKey(id, slot)); ok {
+		return l
+	}
+	l := x.freeLeases.take()
+	x.leases[l] = lease{run: id, slot: slot, parent: parent}
+	if parent != none {
+		x.leases[parent].children++
+	}
+	x.link(l, x.held[slot].newest)
+	x.byHolder.set(holderKey(id, slot), l)
+	r := &x.runs[id]
+	r.holders++
+	x.held[slot].blocks += int(r.length.Load())
+	x.blocks += int(r.length.Load())
+	word := &x.holders[int(id)*x.words+int(slot/64)]
+	atomic.StoreUint64(word, *word|1<<(slot%64))
+	return l
+}
+
+// drop ends a lease that has none behind it, and forgets its run with the last holder.
+func (x *Index) drop(l uint32) {
+	gone := x.leases[l]
+	id, slot := gone.run, gone.slot
+	r := &x.runs[id]
+	x.unlink(l)
+	x.byHolder.remove(holderKey(id, slot))
+	if gone.parent != none {
+		x.leases[gone.parent].children--
+	}
+	x.freeLeases.give(l)
+	x.held[slot].blocks -= int(r.length.Load())
+	x.blocks -= int(r.length.Load())
+	word := &x.holders[int(id)*x.words+int(slot/64)]
+	atomic.StoreUint64(word, *word&^(1<<(slot%64)))
+	r.holders--
+	if r.holders == 0 {
+		x.byFirst.remove(x.hash(r, 0))
+		r.version.Add(1)
+		x.cut(r, 0)
+		r.version.Add(1)
+		x.freeRuns.give(id)
+	}
+}
+
+// link puts a lease into its endpoint's list, just newer than another; none means at the old end.
+func (x *Index) link(l, behind uint32) {
+	h := &x.held[x.leases[l].slot]
+	ahead := h.oldest
+	if behind != none {
+		ahead = x.leases[behind].newer
+	}
+	x.leases[l].older, x.leases[l].newer = behind, ahead
+	if behind == none {
+		h.oldest = l
+	} else {
+		x.leases[behind].newer = l
+	}
+	if ahead == none {
+		h.newest = l
+	} else {
+		x.leases[ahead].older = l
+	}
+}
+
+func (x *Index) unlink(l uint32) {
+	h, older, newer := &x.held[x.leases[l].slot], x.leases[l].older, x.leases[l].newer
+	if older == none {
+		h.oldest = newer
+	} else {
+		x.leases[older].newer = newer
+	}
+	if newer == none {
+		h.newest = older
+	} else {
+		x.leases[newer].older = older
+	}
+}
+
+func holderKey(run, slot uint32) uint64 { return (uint64(run)+1)<<32 | uint64(slot) }

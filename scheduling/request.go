@@ -1,0 +1,66 @@
+package scheduling
+
+import "time"
+
+// BytesPerToken is the length of a token that is assumed of text whose tokens are not known.
+const BytesPerToken = 4
+
+// Request is what the scheduler knows of one inference request. It is read, never kept or changed, by Pick; but a
+// Decision refers to it until Next and Done have been called for the last time.
+type Request struct {
+	// Model is the base model. Empty means that every endpoint will do.
+	Model string
+	// Adapter is the LoRA adapter on top of the model, if any.
+	Adapter string
+	// Prompt is what prefix affinity and token accounting go by.
+	Prompt Prompt
+	// MaxTokens bounds the output, in tokens; 0 means unknown.
+	MaxTokens int
+	// Priority orders requests where they wait: higher is sooner.
+	Priority int
+	// Tenant is who pays, for fairness and quotas.
+	Tenant string
+	// Session ties requests that belong together, for session affinity.
+	Session string
+	// TTFT and TPOT are the latency objectives; 0 means none.
+	TTFT, TPOT time.Duration
+	// Header looks up a request header; nil means that there are none.
+	Header func(name string) string
+	// Explain asks for Decision.Explanation. It costs allocations.
+	Explain bool
+}
+
+// Prompt is the text or the tokens of a prompt; tokens win where both are given.
+type Prompt struct {
+	// Text is the prompt as text, in whatever form is stable from one turn of a conversation to the next.
+	Text []byte
+	// Tokens are exact token ids.
+	Tokens []uint32
+	// Salt separates prompts that must not share a cache although they read the same.
+	Salt string
+	// Chains are block hashes that the caller has already, one chain a block size. They must come from one hash scheme
+	// for all requests that a scheduler sees.
+	Chains []Chain
+}
+
+// Chain is the prefix-chained hashes of a prompt's full blocks: hash i stands for blocks 0 to i.
+type Chain struct {
+	BlockTokens int
+	Hashes      []uint64
+}
+
+// Len returns the prompt's length in tokens: exact where tokens are known, else estimated from the text, else from the
+// longest chain.
+func (p *Prompt) Len() int {
+	if len(p.Tokens) > 0 {
+		return len(p.Tokens)
+	}
+	if len(p.Text) > 0 {
+		return (len(p.Text) + BytesPerToken - 1) / BytesPerToken
+	}
+	tokens := 0
+	for i := range p.Chains {
+		tokens = max(tokens, p.Chains[i].BlockTokens*len(p.Chains[i].Hashes))
+	}
+	return tokens
+}

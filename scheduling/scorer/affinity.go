@@ -1,0 +1,94 @@
+package scorer
+
+import (
+	"cmp"
+
+	"github.com/inferloom/inferloom/scheduling"
+	"github.com/zeebo/xxh3"
+)
+
+// Prefix prefers endpoints that have the prompt's prefix cached: the score is the cached fraction of the prompt.
+//
+// Affinity yields to load: an endpoint with more than Slack + Factor·mean requests in flight, the mean being over the
+// candidates, scores as if it had nothing cached. The request then goes elsewhere, the prefix is cached there too, and a
+// popular prefix spreads to as many endpoints as its load needs.
+//
+// It abstains if no producer has looked the prompt up.
+type Prefix struct {
+	// Slack is how many requests an endpoint may have in flight whatever the others have; 0 means 8.
+	Slack float64
+	// Factor is how far above the mean it may be; 0 means 1.25.
+	Factor float64
+}
+
+// Score implements scheduling.Scorer.
+func (s Prefix) Score(c *scheduling.Cycle, slots []scheduling.Slot, scores []float64) {
+	if !c.Match.Known || c.PromptTokens == 0 {
+		for i := range scores {
+			scores[i] = scheduling.Abstain
+		}
+		return
+	}
+	total := 0
+	for _, slot := range slots {
+		total += c.Requests(slot)
+	}
+	bound := cmp.Or(s.Slack, 8) + cmp.Or(s.Factor, 1.25)*float64(total)/float64(len(slots))
+	share := 1 / float64(c.PromptTokens)
+	for i, slot := range slots {
+		scores[i] = 0
+		if cached := c.Match.Cached[slot]; cached > 0 && float64(c.Requests(slot)) <= bound {
+			scores[i] = float64(cached) * share
+		}
+	}
+}
+
+// LoRA prefers endpoints that can run the request's adapter soon: 1 where it is running, 0.8 where a slot is free for it,
+// 0.6 where requests for it wait already, else 0. These are the steps of llm-d's lora-affinity-scorer. It abstains for
+// requests without an adapter, and where the engine has not said what it runs or the word is stale.
+type LoRA struct{}
+
+// Score implements scheduling.Scorer.
+func (LoRA) Score(c *scheduling.Cycle, slots []scheduling.Slot, scores []float64) {
+	worth := [...]float64{
+		scheduling.ResidencyUnknown: scheduling.Abstain,
+		scheduling.NotResident:      0,
+		scheduling.AdapterWaiting:   0.6,
+		scheduling.AdapterFree:      0.8,
+		scheduling.AdapterActive:    1,
+	}
+	if c.Request.Adapter == "" {
+		for i := range scores {
+			scores[i] = scheduling.Abstain
+		}
+		return
+	}
+	adapter := c.Adapter()
+	for i, slot := range slots {
+		scores[i] = worth[adapter.At(slot)]
+	}
+}
+
+// Session keeps the requests of a session together without remembering it: rendezvous hashing of the session and the
+// endpoint's ID, highest wins (Thaler and Ravishankar, 1998). The winner scores 1 and the others 0; when an endpoint
+// comes or goes, only the sessions that it wins or won move. It abstains for requests without a session.
+type Session struct{}
+
+// Score implements scheduling.Scorer.
+func (Session) Score(c *scheduling.Cycle, slots []scheduling.Slot, scores []float64) {
+	if c.Request.Session == "" {
+		for i := range scores {
+			scores[i] = scheduling.Abstain
+		}
+		return
+	}
+	key := xxh3.HashString(c.Request.Session)
+	best, highest := 0, uint64(0)
+	for i, slot := range slots {
+		scores[i] = 0
+		if h := xxh3.HashStringSeed(c.Endpoint(slot).ID, key); h >= highest {
+			best, highest = i, h
+		}
+	}
+	scores[best] = 1
+}
