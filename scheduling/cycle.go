@@ -1,6 +1,10 @@
 package scheduling
 
-import "math/bits"
+import (
+	"math"
+	"math/bits"
+	"slices"
+)
 
 // Cycle is one pick's view of the world, handed to each plugin. It is valid during the call only.
 type Cycle struct {
@@ -121,7 +125,8 @@ const (
 // Adapter returns the view of the request's adapter, for all endpoints.
 func (c *Cycle) Adapter() AdapterColumn {
 	lora := c.Snapshot.lora
-	return AdapterColumn{lora.at, lora.active[c.Request.Adapter], lora.waiting[c.Request.Adapter], lora.free, c.freshAfter}
+	name := c.Request.Adapter
+	return AdapterColumn{lora.at, lora.slots(lora.active, name), lora.slots(lora.waiting, name), lora.free, c.freshAfter}
 }
 
 // AdapterColumn is one adapter's state on all endpoints.
@@ -133,17 +138,15 @@ type AdapterColumn struct {
 
 // At returns the adapter's state on an endpoint.
 func (a AdapterColumn) At(slot Slot) Residency {
-	switch {
-	case a.at[slot] <= a.freshAfter:
+	if a.at[slot] <= a.freshAfter {
 		return ResidencyUnknown
-	case a.active.has(slot):
-		return AdapterActive
-	case a.free.has(slot):
-		return AdapterFree
-	case a.waiting.has(slot):
-		return AdapterWaiting
 	}
-	return NotResident
+	return residencies[a.active.bit(slot)<<2|a.free.bit(slot)<<1|a.waiting.bit(slot)]
+}
+
+// residencies is indexed by the bits active, free and waiting.
+var residencies = [8]Residency{
+	NotResident, AdapterWaiting, AdapterFree, AdapterFree, AdapterActive, AdapterActive, AdapterActive, AdapterActive,
 }
 
 // Random returns 64 random bits; the same for the same scheduler seed and the same sequence of picks.
@@ -175,33 +178,36 @@ func mix(x uint64) uint64 {
 // holds already. Ties go to the fewest requests in flight, then the fewest tokens to prefill, then at random.
 func (c *Cycle) Rank(slots []Slot, scores []float64, ranked []int) []int {
 	held, room := len(ranked), cap(ranked)
+	if held == room {
+		return ranked
+	}
 	draw := c.Random()
 	better := func(i, j int) bool {
 		if scores[i] != scores[j] {
 			return scores[i] > scores[j]
 		}
-		if a, b := c.loads[slots[i]], c.loads[slots[j]]; a != b {
-			return a&(1<<(prefillBits+requestBits)-1) < b&(1<<(prefillBits+requestBits)-1)
+		if a, b := c.loads[slots[i]].counters(), c.loads[slots[j]].counters(); a != b {
+			return a < b
 		}
 		return mix(draw+uint64(i)) < mix(draw+uint64(j))
 	}
-candidates:
-	for i := range scores {
-		if len(ranked) == room && (room == held || !better(i, ranked[room-1])) {
+	worst := math.Inf(-1) // of a full ranking
+	for i, score := range scores {
+		if score < worst || slices.Contains(ranked[:held], i) {
 			continue
-		}
-		for _, j := range ranked[:held] {
-			if i == j {
-				continue candidates
-			}
 		}
 		if len(ranked) < room {
 			ranked = append(ranked, i)
-		} else {
+		} else if better(i, ranked[room-1]) {
 			ranked[room-1] = i
+		} else {
+			continue
 		}
 		for at := len(ranked) - 1; at > held && better(ranked[at], ranked[at-1]); at-- {
 			ranked[at], ranked[at-1] = ranked[at-1], ranked[at]
+		}
+		if len(ranked) == room {
+			worst = scores[ranked[room-1]]
 		}
 	}
 	return ranked

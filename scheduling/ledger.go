@@ -32,6 +32,9 @@ func (l load) generation() uint16 { return uint16(l >> (prefillBits + requestBit
 func (l load) requests() int      { return int(l >> prefillBits & maxRequest) }
 func (l load) prefill() int       { return int(l & maxPrefill) }
 
+// counters orders loads by requests, then by prefill tokens.
+func (l load) counters() uint64 { return uint64(l) & (1<<(prefillBits+requestBits) - 1) }
+
 // exceeds reports whether more was placed on the slot than when seen was read.
 func (l load) exceeds(seen load) bool {
 	return l.generation() != seen.generation() || l.requests() > seen.requests() || l.prefill() > seen.prefill()

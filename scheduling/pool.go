@@ -305,23 +305,28 @@ func (s *Snapshot) grow() {
 	s.lora.at = append(s.lora.at, 0)
 }
 
-// index derives the lists by model from the endpoints.
+// index derives from the endpoints who serves what. An endpoint without a model is a candidate for every one.
 func (s *Snapshot) index(models []string) {
 	s.live = nil
-	s.models, s.adapters, s.base = map[string][]Slot{}, map[string][]Slot{}, map[string]string{}
+	s.served, s.base = map[service][]Slot{}, map[string]string{}
 	for _, m := range models {
-		s.models[m] = nil
+		s.served[service{m, ""}] = nil
 	}
 	for i, e := range s.endpoints {
 		if e == nil {
 			continue
 		}
-		slot := Slot(i)
-		s.live = append(s.live, slot)
-		s.models[e.Model] = append(s.models[e.Model], slot)
+		s.live = append(s.live, Slot(i))
+		s.served[service{e.Model, ""}] = append(s.served[service{e.Model, ""}], Slot(i))
 		for _, a := range e.Adapters {
-			s.adapters[a] = append(s.adapters[a], slot)
+			s.served[service{e.Model, a}] = append(s.served[service{e.Model, a}], Slot(i))
 			s.base[a] = e.Model
+		}
+	}
+	any := s.served[service{}]
+	for what, slots := range s.served {
+		if what.model != "" && what.adapter == "" && len(any) > 0 {
+			s.served[what] = slices.Sorted(slices.Values(slices.Concat(slots, any)))
 		}
 	}
 }

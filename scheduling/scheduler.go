@@ -203,21 +203,20 @@ func (s *Scheduler) produce(c *Cycle) {
 // candidates freezes the ledger and filters the endpoints that serve the model.
 func (s *Scheduler) candidates(c *Cycle, x *Explanation) ([]Slot, error) {
 	r := c.Request
-	slots, known := c.Snapshot.candidates(c.slots[:0], r.Model, r.Adapter)
-	c.slots = slots
+	able, known := c.Snapshot.candidates(r.Model, r.Adapter)
 	if !known {
 		return nil, &PickError{Model: r.Model, Adapter: r.Adapter, Err: ErrUnknownModel}
 	}
-	free := slots[:0]
-	for _, slot := range slots {
+	slots := resize(c.slots, len(able))[:0]
+	for _, slot := range able {
 		l := s.pool.ledger.read(slot)
 		// A slot of another generation is changing hands: the snapshot that says so is about to be published.
 		if l.generation() == uint16(c.Snapshot.generations[slot]) && l.requests() < maxRequest {
 			c.loads[slot] = l
-			free = append(free, slot)
+			slots = append(slots, slot)
 		}
 	}
-	slots = free
+	c.slots = slots
 	last := ""
 	for i, f := range s.profile.Filters {
 		if len(slots) == 0 {
@@ -245,42 +244,51 @@ func (s *Scheduler) score(c *Cycle, slots []Slot, x *Explanation) []float64 {
 	for i, w := range s.profile.Scorers {
 		w.Scorer.Score(c, slots, scores)
 		x.scored(s.names.scorers[i], w.Weight, scores)
-		total, voted := 0.0, 0
+		abstained := 0
 		for j, v := range scores {
-			switch {
-			case v >= 0 && v <= 1:
-			case v > 1 && v <= math.MaxFloat64:
-				v = 1
-			case v < 0 && v >= -math.MaxFloat64:
-				v = 0
-			default:
-				scores[j] = Abstain
+			if v >= 0 && v <= 1 {
+				sums[j] += w.Weight * v
 				continue
 			}
-			total += v
-			voted++
-			sums[j] += w.Weight * v
+			if math.IsNaN(v) || math.IsInf(v, 0) {
+				scores[j] = Abstain
+				abstained++
+				continue
+			}
+			scores[j] = min(max(v, 0), 1)
+			sums[j] += w.Weight * scores[j]
 		}
-		if voted == 0 {
+		if abstained == len(scores) {
 			continue
 		}
 		weight += w.Weight
-		if voted < len(scores) {
-			mean := w.Weight * total / float64(voted)
-			for j, v := range scores {
-				if math.IsNaN(v) {
-					sums[j] += mean
-				}
-			}
+		if abstained > 0 {
+			fill(sums, scores, w.Weight)
 		}
 	}
 	if weight > 0 {
-		for j := range sums {
-			sums[j] /= weight
+		for j, share := 0, 1/weight; j < len(sums); j++ {
+			sums[j] *= share
 		}
 	}
 	x.totals(sums)
 	return sums
+}
+
+// fill gives those of whom a scorer knew nothing the mean of what it gave the others.
+func fill(sums, scores []float64, weight float64) {
+	total, voted := 0.0, 0
+	for _, v := range scores {
+		if !math.IsNaN(v) {
+			total += v
+			voted++
+		}
+	}
+	for j, v := range scores {
+		if math.IsNaN(v) {
+			sums[j] += weight * total / float64(voted)
+		}
+	}
 }
 
 func (s *Scheduler) rank(c *Cycle, slots []Slot, scores []float64) []int {

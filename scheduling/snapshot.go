@@ -1,6 +1,7 @@
 package scheduling
 
 import (
+	"cmp"
 	"slices"
 	"time"
 )
@@ -11,8 +12,7 @@ type Snapshot struct {
 	endpoints   []*Endpoint // nil where a slot is empty
 	generations []uint32
 	live        []Slot
-	models      map[string][]Slot
-	adapters    map[string][]Slot // which endpoints can serve the adapter
+	served      map[service][]Slot
 	base        map[string]string // an adapter's base model
 	layout      uint64
 	changed     chan struct{} // closed when a newer layout is published
@@ -22,6 +22,9 @@ type Snapshot struct {
 
 	lora *residency
 }
+
+// service is what a request asks for; adapter is empty for the model itself.
+type service struct{ model, adapter string }
 
 // column is one metric by slot, and when each value was observed, in Unix nanoseconds; 0 means never.
 type column struct {
@@ -64,12 +67,11 @@ func (s *Snapshot) Find(id string) (Slot, bool) {
 
 // Models returns the known base models and adapters, sorted.
 func (s *Snapshot) Models() []string {
-	names := make([]string, 0, len(s.models)+len(s.adapters))
-	for name := range s.models {
-		names = append(names, name)
-	}
-	for name := range s.adapters {
-		names = append(names, name)
+	var names []string
+	for what := range s.served {
+		if name := cmp.Or(what.adapter, what.model); name != "" {
+			names = append(names, name)
+		}
 	}
 	slices.Sort(names)
 	return slices.Compact(names)
@@ -77,14 +79,27 @@ func (s *Snapshot) Models() []string {
 
 // Resolve tells what the model name of a client's request means: a base model, or an adapter on one.
 func (s *Snapshot) Resolve(name string) (model, adapter string, ok bool) {
-	if _, ok := s.models[name]; ok {
+	if _, ok := s.served[service{name, ""}]; ok {
 		return name, "", true
 	}
 	if base, ok := s.base[name]; ok {
 		return base, name, true
 	}
-	_, any := s.models[""]
-	return name, "", any && name != ""
+	return name, "", len(s.served[service{}]) > 0
+}
+
+// candidates returns the slots that serve a model and adapter, and whether anything of that name is known. An endpoint
+// that serves any model is listed under the empty one.
+func (s *Snapshot) candidates(model, adapter string) (slots []Slot, known bool) {
+	if model == "" && adapter == "" {
+		return s.live, true
+	}
+	slots, known = s.served[service{model, adapter}]
+	if !known && adapter == "" {
+		slots = s.served[service{}]
+		known = len(slots) > 0
+	}
+	return slots, known
 }
 
 // Observed returns a metric's last value and when it was read; ok is false if it never was.
@@ -95,25 +110,6 @@ func (s *Snapshot) Observed(slot Slot, m Metric) (value float64, at time.Time, o
 	return s.values[m].values[slot], time.Unix(0, s.values[m].at[slot]), true
 }
 
-// candidates appends the slots that serve a model and adapter. ok is false if nothing of that name is known.
-func (s *Snapshot) candidates(dst []Slot, model, adapter string) (slots []Slot, ok bool) {
-	if model == "" && adapter == "" {
-		return append(dst, s.live...), true
-	}
-	if adapter != "" {
-		able, known := s.adapters[adapter]
-		for _, slot := range able {
-			if m := s.endpoints[slot].Model; m == model || m == "" || model == "" {
-				dst = append(dst, slot)
-			}
-		}
-		return dst, known
-	}
-	exact, known := s.models[model]
-	wild, any := s.models[""]
-	return append(append(dst, exact...), wild...), known || any
-}
-
 // residency is which adapters run where.
 type residency struct {
 	at      []int64 // when the slot's state was observed
@@ -121,10 +117,14 @@ type residency struct {
 	active  map[string]bitset
 	waiting map[string]bitset
 	free    bitset // the slot can take one more adapter
+	nobody  bitset
 }
 
 func newResidency(states []*AdapterState, at []int64) *residency {
-	r := &residency{at: at, states: states, active: map[string]bitset{}, waiting: map[string]bitset{}, free: newBitset(len(states))}
+	r := &residency{
+		at: at, states: states, active: map[string]bitset{}, waiting: map[string]bitset{},
+		free: newBitset(len(states)), nobody: newBitset(len(states)),
+	}
 	mark := func(into map[string]bitset, name string, slot Slot) {
 		if into[name] == nil {
 			into[name] = newBitset(len(states))
@@ -152,12 +152,20 @@ func newResidency(states []*AdapterState, at []int64) *residency {
 	return r
 }
 
+// slots returns who is marked with a name.
+func (r *residency) slots(marks map[string]bitset, name string) bitset {
+	if b := marks[name]; b != nil {
+		return b
+	}
+	return r.nobody
+}
+
+// bitset is a set of slots of a fixed size.
 type bitset []uint64
 
 func newBitset(n int) bitset { return make(bitset, (n+63)/64) }
 
 func (b bitset) set(slot Slot) { b[slot/64] |= 1 << (slot % 64) }
 
-func (b bitset) has(slot Slot) bool {
-	return int(slot/64) < len(b) && b[slot/64]&(1<<(slot%64)) != 0
-}
+// bit returns 1 for a slot in the set and 0 for others.
+func (b bitset) bit(slot Slot) uint64 { return b[slot/64] >> (slot % 64) & 1 }

@@ -28,12 +28,16 @@ const (
 	runBlocks     = segmentBlocks * runSegments
 )
 
-// run is a stretch of a chain that is held as a whole by each of its holders. Who holds a run holds those before it.
+// run is a stretch of a chain that is held as a whole by each of its holders. Who holds a run holds those before it. What a
+// lookup or an eviction needs comes first, in one cache line.
 type run struct {
-	version  atomic.Uint32 // odd while blocks that a reader may have seen change
-	length   atomic.Uint32 // blocks
-	segments [runSegments]atomic.Uint32
-	holders  int32 // how many; writer only
+	version     atomic.Uint32 // odd while blocks that a reader may have seen change
+	length      atomic.Uint32 // blocks
+	first, last atomic.Uint64 // its hashes at either end
+	holders     int32         // how many; writer only
+	recent      uint32        // a lease that was used lately; writer only
+	segments    [runSegments]atomic.Uint32
+	_           [24]byte
 }
 
 const none = ^uint32(0)
@@ -57,7 +61,7 @@ type holding struct {
 }
 
 const (
-	runBytes   = 4 + 4 + 4*runSegments + 4
+	runBytes   = 128
 	leaseBytes = 24
 )
 
@@ -76,8 +80,9 @@ type Index struct {
 	leases                             []lease
 	held                               []holding
 	freeRuns, freeSegments, freeLeases free
-	blocks                             int // summed over endpoints
-	open                               int // endpoints
+	blocks                             int      // summed over endpoints
+	open                               int      // endpoints
+	path                               []uint32 // scratch of Insert
 	walks                              sync.Pool
 }
 
@@ -122,34 +127,33 @@ func New(o Options) (*Index, error) {
 		return nil, fmt.Errorf("max bytes %d: at least %d are needed for %d endpoints", o.MaxBytes, least*unit, o.MaxEndpoints)
 	}
 	x.byFirst, x.byHolder = newTable(units), newTable(2*units)
-	x.runs = make([]run, units)
-	x.holders = make([]uint64, units*x.words)
-	x.hashes = make([]uint64, 2*units*segmentBlocks)
-	x.leases = make([]lease, 2*units)
+	x.runs = slab[run](units)
+	x.holders = slab[uint64](units * x.words)
+	x.hashes = slab[uint64](2 * units * segmentBlocks)
+	x.leases = slab[lease](2 * units)
 	x.freeRuns.max, x.freeSegments.max, x.freeLeases.max = uint32(units), uint32(2*units), uint32(2*units)
 	return x, nil
 }
 
 // Match finds how much of a chain endpoints hold. For each endpoint in among, a set of bits by slot, that holds the first
-// block, it sets depths[slot] to the number of leading blocks that it holds; other elements stay as they are.
-func (x *Index) Match(chain []uint64, among []uint64, depths []int32) {
+// block, it sets cached[slot] to the tokens in the leading blocks that it holds; other elements stay as they are.
+func (x *Index) Match(chain []uint64, blockTokens int, among []uint64, cached []int32) {
 	w := x.walks.Get().(*walk)
 	defer x.walks.Put(w)
-	alive := w.alive[:min(len(among), x.words)]
+	alive, held := w.alive[:min(len(among), x.words)], w.held[:min(len(among), x.words)]
 	copy(alive, among)
-	w.held = w.held[:len(alive)]
-	for pos := 0; pos < len(chain); {
-		n := x.read(chain[pos:], w.held)
+	pos := 0
+	for pos < len(chain) {
+		n := x.read(chain[pos:], held)
 		if n == 0 {
-			record(alive, depths, pos)
-			return
+			break
 		}
 		left := uint64(0)
-		for i, held := range w.held {
-			if gone := alive[i] &^ held; gone != 0 && pos > 0 {
-				recordWord(i, gone, depths, pos)
+		for i := range held {
+			if gone := alive[i] &^ held[i]; gone != 0 && pos > 0 {
+				record(cached, i, gone, pos*blockTokens)
 			}
-			alive[i] &= held
+			alive[i] &= held[i]
 			left |= alive[i]
 		}
 		if left == 0 {
@@ -157,25 +161,21 @@ func (x *Index) Match(chain []uint64, among []uint64, depths []int32) {
 		}
 		pos += n
 	}
-	record(alive, depths, len(chain))
+	if pos > 0 {
+		for i, word := range alive {
+			record(cached, i, word, pos*blockTokens)
+		}
+	}
 }
 
 // walk is the scratch memory of one Match.
 type walk struct{ alive, held []uint64 }
 
-func record(slots []uint64, depths []int32, depth int) {
-	if depth == 0 {
-		return
-	}
-	for i, word := range slots {
-		recordWord(i, word, depths, depth)
-	}
-}
-
-func recordWord(i int, word uint64, depths []int32, depth int) {
+// record sets the tokens of the slots in the i-th word of a set.
+func record(cached []int32, i int, word uint64, tokens int) {
 	for ; word != 0; word &= word - 1 {
-		if slot := 64*i + bits.TrailingZeros64(word); slot < len(depths) {
-			depths[slot] = int32(depth)
+		if slot := 64*i + bits.TrailingZeros64(word); slot < len(cached) {
+			cached[slot] = int32(tokens)
 		}
 	}
 }
@@ -217,11 +217,11 @@ func (x *Index) read(chain []uint64, held []uint64) int {
 // common returns how many leading blocks a run and a chain share. Hashes are chained: where two are equal, so are all
 // before them.
 func (x *Index) common(r *run, chain []uint64) int {
-	n := min(int(r.length.Load()), len(chain), runBlocks)
-	if n == 0 || x.hash(r, n-1) == chain[n-1] {
+	n := int(r.length.Load())
+	if n > 0 && n <= len(chain) && r.last.Load() == chain[n-1] {
 		return n
 	}
-	low, high := 0, n-1 // low blocks are shared, high are too many
+	low, high := 0, min(n, len(chain), runBlocks) // low blocks are shared, more than high are not
 	for low < high {
 		mid := (low + high) / 2
 		if x.hash(r, mid) == chain[mid] {

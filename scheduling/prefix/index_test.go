@@ -124,7 +124,7 @@ func TestIndexEqualsOracle(t *testing.T) {
 			"": func(t *rapid.T) {
 				chain := forest(t, "match")
 				depths := make([]int32, slots)
-				x.Match(chain, all(slots), depths)
+				x.Match(chain, 1, all(slots), depths)
 				blocks := 0
 				for slot := range depths {
 					require.Equal(t, want.match(uint32(slot), chain), depths[slot], "slot %d", slot)
@@ -190,8 +190,8 @@ func TestIndexStaysInBudget(t *testing.T) {
 		large.Insert(slot, 1, chain)
 		chain = conversation(rng.Uint64N(40), 10+rng.IntN(900))
 		few, many := make([]int32, slots), make([]int32, slots)
-		small.Match(chain, all(slots), few)
-		large.Match(chain, all(slots), many)
+		small.Match(chain, 1, all(slots), few)
+		large.Match(chain, 1, all(slots), many)
 		for slot := range few {
 			require.LessOrEqual(t, few[slot], many[slot])
 		}
@@ -250,7 +250,7 @@ func TestMatchDuringUpdates(t *testing.T) {
 				id := rng.Uint64N(20 * slots)
 				chain := conversation(id, 1+rng.IntN(600))
 				clear(depths)
-				x.Match(chain, all(slots), depths)
+				x.Match(chain, 1, all(slots), depths)
 				for slot, depth := range depths {
 					if uint64(slot) != id%slots && depth > shared {
 						t.Errorf("slot %d is credited with %d blocks of conversation %d", slot, depth, id)
@@ -296,7 +296,7 @@ func BenchmarkApproximateMatch(b *testing.B) {
 			b.ReportAllocs()
 			i := 0
 			for b.Loop() {
-				x.Match(chains[order[i%conversations]], among, depths)
+				x.Match(chains[order[i%conversations]], 16, among, depths)
 				i++
 			}
 		})

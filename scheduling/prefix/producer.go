@@ -47,12 +47,7 @@ func (p *Producer) Produce(c *scheduling.Cycle) {
 	for i := range l.sizes {
 		size := &l.sizes[i]
 		if chain := c.Chain(size.tokens, hashPrompt); len(chain) > 0 {
-			p.Index.Match(chain, size.among, c.Match.Cached)
-		}
-	}
-	for slot, blocks := range c.Match.Cached {
-		if blocks != 0 {
-			c.Match.Cached[slot] = blocks * int32(l.blockTokens[slot])
+			p.Index.Match(chain, size.tokens, size.among, c.Match.Cached)
 		}
 	}
 }

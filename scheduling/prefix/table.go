@@ -24,7 +24,7 @@ func newTable(n int) table {
 	for places < 2*n {
 		places, shift = places*2, shift-1
 	}
-	return table{entries: make([]entry, places), shift: shift}
+	return table{entries: slab[entry](places), shift: shift}
 }
 
 func (t *table) home(key uint64) int { return int(key * 0x9e3779b97f4a7c15 >> t.shift) }

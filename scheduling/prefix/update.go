@@ -49,7 +49,7 @@ func (x *Index) empty(slot uint32) {
 func (x *Index) Insert(slot, generation uint32, chain []uint64) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if int(slot) >= len(x.held) || len(chain) == 0 {
+	if int(slot) >= len(x.held) {
 		return
 	}
 	h := &x.held[slot]
@@ -57,9 +57,12 @@ func (x *Index) Insert(slot, generation uint32, chain []uint64) {
 		return
 	}
 	chain = chain[:min(len(chain), h.capacity, x.longest())]
+	if len(chain) == 0 {
+		return
+	}
 	x.reserve(slot, len(chain))
 
-	last, pos := none, 0 // the lease on the run that ends at pos
+	path, pos := x.path[:0], 0 // the runs that the chain goes through, and where the last of them ends
 	for pos < len(chain) {
 		id, found := x.byFirst.get(chain[pos])
 		if !found {
@@ -69,8 +72,21 @@ func (x *Index) Insert(slot, generation uint32, chain []uint64) {
 		if n < int(x.runs[id].length.Load()) {
 			id = x.split(id, n)
 		}
-		last = x.hold(id, slot, last)
+		path = append(path, id)
 		pos += n
+	}
+	x.path = path
+
+	// Who holds a run holds those before it, so one lease leads to all that the endpoint has on the path.
+	last, has := none, len(path)
+	for has > 0 && !x.holds(path[has-1], slot) {
+		has--
+	}
+	if has > 0 {
+		last = x.lease(path[has-1], slot)
+	}
+	for _, id := range path[has:] {
+		last = x.hold(id, slot, last)
 	}
 	if pos < len(chain) && last != none && x.runs[x.leases[last].run].holders == 1 && x.leases[last].children == 0 {
 		pos += x.extend(last, chain[pos:])
@@ -82,9 +98,12 @@ func (x *Index) Insert(slot, generation uint32, chain []uint64) {
 		x.byFirst.set(chain[pos], id)
 		pos += n
 	}
+	x.runs[x.leases[last].run].recent = last
 	for l := last; l != none; l = x.leases[l].parent {
-		x.unlink(l)
-		x.link(l, x.held[slot].newest)
+		if h.newest != l {
+			x.unlink(l)
+			x.link(l, h.newest)
+		}
 	}
 	x.fit(slot)
 }
@@ -148,6 +167,9 @@ func (x *Index) create(chain []uint64) uint32 {
 
 // write appends blocks to a run of length at, which must have room.
 func (x *Index) write(r *run, at int, chain []uint64) {
+	if len(chain) == 0 {
+		return
+	}
 	for i, hash := range chain {
 		block := at + i
 		if block%segmentBlocks == 0 {
@@ -156,6 +178,10 @@ func (x *Index) write(r *run, at int, chain []uint64) {
 		segment := int(r.segments[block/segmentBlocks].Load())
 		atomic.StoreUint64(&x.hashes[segment*segmentBlocks+block%segmentBlocks], hash)
 	}
+	if at == 0 {
+		r.first.Store(chain[0])
+	}
+	r.last.Store(chain[len(chain)-1])
 	r.length.Store(uint32(at + len(chain)))
 }
 
@@ -177,6 +203,9 @@ func (x *Index) cut(r *run, keep int) {
 		x.freeSegments.give(r.segments[s].Load())
 	}
 	r.length.Store(uint32(keep))
+	if keep > 0 {
+		r.last.Store(x.hash(r, keep-1))
+	}
 }
 
 // split divides a run: its first blocks become a run of their own, whose number is returned, and it keeps the others. All
@@ -195,7 +224,7 @@ func (x *Index) split(id uint32, at int) (front uint32) {
 		atomic.StoreUint64(&x.holders[int(front)*x.words+w], word)
 		for ; word != 0; word &= word - 1 {
 			slot := uint32(64*w + bits.TrailingZeros64(word))
-			back, _ := x.byHolder.get(holderKey(id, slot))
+			back := x.lease(id, slot)
 			l := x.freeLeases.take()
 			x.leases[l] = lease{run: front, slot: slot, parent: x.leases[back].parent, children: 1}
 			x.leases[back].parent = l
@@ -212,11 +241,22 @@ func (x *Index) split(id uint32, at int) (front uint32) {
 	return front
 }
 
-// hold returns an endpoint's lease on a run, a new one if need be.
-func (x *Index) hold(id, slot, parent uint32) uint32 {
-	if l, ok := x.byHolder.get(holderKey(id, slot)); ok {
+// holds tells whether an endpoint holds a run.
+func (x *Index) holds(id, slot uint32) bool {
+	return x.holders[int(id)*x.words+int(slot/64)]&(1<<(slot%64)) != 0
+}
+
+// lease returns the lease of an endpoint on a run that it holds.
+func (x *Index) lease(id, slot uint32) uint32 {
+	if l := x.runs[id].recent; x.leases[l].run == id && x.leases[l].slot == slot {
 		return l
 	}
+	l, _ := x.byHolder.get(holderKey(id, slot))
+	return l
+}
+
+// hold gives an endpoint a lease on a run.
+func (x *Index) hold(id, slot, parent uint32) uint32 {
 	l := x.freeLeases.take()
 	x.leases[l] = lease{run: id, slot: slot, parent: parent}
 	if parent != none {
@@ -225,6 +265,7 @@ func (x *Index) hold(id, slot, parent uint32) uint32 {
 	x.link(l, x.held[slot].newest)
 	x.byHolder.set(holderKey(id, slot), l)
 	r := &x.runs[id]
+	r.recent = l
 	r.holders++
 	x.held[slot].blocks += int(r.length.Load())
 	x.blocks += int(r.length.Load())
@@ -243,6 +284,7 @@ func (x *Index) drop(l uint32) {
 	if gone.parent != none {
 		x.leases[gone.parent].children--
 	}
+	x.leases[l].run = none
 	x.freeLeases.give(l)
 	x.held[slot].blocks -= int(r.length.Load())
 	x.blocks -= int(r.length.Load())
@@ -250,7 +292,7 @@ func (x *Index) drop(l uint32) {
 	atomic.StoreUint64(word, *word&^(1<<(slot%64)))
 	r.holders--
 	if r.holders == 0 {
-		x.byFirst.remove(x.hash(r, 0))
+		x.byFirst.remove(r.first.Load())
 		r.version.Add(1)
 		x.cut(r, 0)
 		r.version.Add(1)
