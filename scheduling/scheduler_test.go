@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/inferloom/inferloom/scheduling"
-	"github.com/inferloom/inferloom/scheduling/filter"
 	"github.com/inferloom/inferloom/scheduling/picker"
 	"github.com/inferloom/inferloom/scheduling/policy"
 	"github.com/inferloom/inferloom/scheduling/prefix"
@@ -356,28 +355,5 @@ func TestOptionsAreChecked(t *testing.T) {
 	}})
 	for _, want := range []string{"pool: nil", "max metric age -1ns", "producers[0]: nil", "filters[0]: nil", "scorers[0]: nil", "scorers[1].weight NaN"} {
 		require.ErrorContains(t, err, want)
-	}
-}
-
-func TestPickDoesNotAllocate(t *testing.T) {
-	for _, p := range []scheduling.Picker{picker.MaxScore{}, picker.WeightedRandom{}, picker.PowerOfTwo{}, new(picker.RoundRobin)} {
-		pool := newPool(t, endpoints(20)...)
-		profile := policy.Default(newIndex(t))
-		profile.Picker = p
-		profile.Filters = []scheduling.Filter{filter.Role{Phase: scheduling.Decode}}
-		profile.Scorers = append(profile.Scorers, scheduling.Weighted{Scorer: scorer.Session{}}, scheduling.Weighted{Scorer: scorer.Running{}},
-			scheduling.Weighted{Scorer: scorer.InFlightTokens{}})
-		s := newScheduler(t, pool, profile)
-		req := &scheduling.Request{Model: "m", Session: "s", Prompt: scheduling.Prompt{Text: make([]byte, 10_000)}}
-		ctx := context.Background()
-		require.Zero(t, testing.AllocsPerRun(1000, func() {
-			d, err := s.Pick(ctx, req)
-			if err != nil {
-				t.Fatal(err)
-			}
-			d.FirstToken()
-			d.Tokens(1)
-			d.Done()
-		}), "%T", p)
 	}
 }

@@ -1,0 +1,193 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/inferloom/inferloom/gateway/api"
+	"github.com/inferloom/inferloom/scheduling"
+)
+
+// SessionHeader is the header that names a request's session where BrainOptions does not say.
+const SessionHeader = "X-Session-Id"
+
+// BrainOptions are the parameters of a Brain; Scheduler is required.
+type BrainOptions struct {
+	Scheduler *scheduling.Scheduler
+	// Observer is told of every request that ends; nil means nobody.
+	Observer Observer
+	// SessionHeader names the header with the session for session affinity; empty means the constant of that name.
+	SessionHeader string
+	// ExplainEvery asks the scheduler to explain one decision in so many; 0 means none. An explanation costs some
+	// microseconds an endpoint.
+	ExplainEvery int
+	// Now is the clock; nil means time.Now.
+	Now func() time.Time
+}
+
+// Observer is told what became of requests. It must be safe for concurrent use and must not block.
+type Observer interface {
+	Observe(Record)
+}
+
+// Record is the story of one request that was routed or rejected.
+type Record struct {
+	Start          time.Time
+	Model, Adapter string
+	// Endpoint is the ID of the last one that the request was sent to; empty if it was rejected.
+	Endpoint string
+	Stream   bool
+	// Attempts is how many endpoints were tried.
+	Attempts int
+	// Usage is what is known of the tokens when the request ends.
+	Usage api.Usage
+	// PredictedCached is how many prompt tokens the scheduler believed cached.
+	PredictedCached int
+	// Decide is how long the decision took, TTFT when the first byte came after Start (0 if none did), Total when the
+	// request ended.
+	Decide, TTFT, Total time.Duration
+	// Err is nil if the engine answered; else as in Route.End, or the Rejection.
+	Err error
+	// Explanation is set for the decisions that were explained.
+	Explanation *scheduling.Explanation
+}
+
+// Brain is a Router that asks a scheduler.
+type Brain struct {
+	o       BrainOptions
+	decided atomic.Uint64
+}
+
+// NewBrain makes a Brain.
+func NewBrain(o BrainOptions) (*Brain, error) {
+	if o.Scheduler == nil {
+		return nil, errors.New("scheduler: nil")
+	}
+	if o.ExplainEvery < 0 {
+		return nil, fmt.Errorf("explain every %d: negative", o.ExplainEvery)
+	}
+	if o.SessionHeader == "" {
+		o.SessionHeader = SessionHeader
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	return &Brain{o: o}, nil
+}
+
+// Models returns the names that requests may ask for.
+func (b *Brain) Models() []string { return b.o.Scheduler.Pool().Snapshot().Models() }
+
+// Route implements Router.
+func (b *Brain) Route(ctx context.Context, r *api.Request) (*Route, error) {
+	l := &lease{brain: b, record: Record{Start: b.o.Now(), Model: r.Model, Stream: r.Stream, Attempts: 1}}
+	if err := b.describe(&l.request, r); err != nil {
+		return nil, l.reject(err)
+	}
+	l.record.Model, l.record.Adapter = l.request.Model, l.request.Adapter
+	if n := b.o.ExplainEvery; n > 0 {
+		l.request.Explain = b.decided.Add(1)%uint64(n) == 0
+	}
+	d, err := b.o.Scheduler.Pick(ctx, &l.request)
+	if err != nil {
+		return nil, l.reject(err)
+	}
+	l.decision = d
+	l.record.Decide = b.o.Now().Sub(l.record.Start)
+	l.record.PredictedCached = d.CachedTokens
+	l.record.Explanation = d.Explanation
+	return NewRoute(l.target(), l), nil
+}
+
+// describe says in the scheduler's words what a request asks for.
+func (b *Brain) describe(s *scheduling.Request, r *api.Request) error {
+	model, adapter, ok := b.o.Scheduler.Pool().Snapshot().Resolve(r.Model)
+	if !ok {
+		return &scheduling.PickError{Model: r.Model, Err: scheduling.ErrUnknownModel}
+	}
+	*s = scheduling.Request{
+		Model: model, Adapter: adapter, MaxTokens: r.MaxTokens, Priority: -r.Priority, Tenant: r.User,
+		Session: r.HeaderValue(b.o.SessionHeader), Header: r.Header,
+	}
+	s.Prompt.Salt = r.CacheSalt
+	if tools := r.Tools.Of(r.Body); len(tools) > 0 {
+		s.Prompt.Salt += "\x00" + string(tools) // chat templates put the tools before the messages
+	}
+	if r.HasTokenIDs() {
+		s.Prompt.Tokens = r.AppendTokenIDs(nil)
+	} else {
+		s.Prompt.Text = r.PromptBytes()
+	}
+	return nil
+}
+
+// lease is the Lease of a scheduler's decision.
+type lease struct {
+	brain    *Brain
+	request  scheduling.Request
+	decision scheduling.Decision
+	record   Record
+	output   int // completion tokens on the reservation
+}
+
+func (l *lease) target() Target {
+	l.record.Endpoint = l.decision.Endpoint.ID
+	return Target{ID: l.decision.Endpoint.ID, Address: l.decision.Endpoint.Address}
+}
+
+func (l *lease) Next(error) (Target, bool) {
+	if !l.decision.Next() {
+		return Target{}, false
+	}
+	l.record.Attempts++
+	return l.target(), true
+}
+
+func (l *lease) FirstByte() {
+	l.decision.FirstToken()
+	l.record.TTFT = l.brain.o.Now().Sub(l.record.Start)
+}
+
+func (l *lease) Usage(u api.Usage) {
+	l.record.Usage = u
+	if more := u.CompletionTokens - l.output; more > 0 && u.Has(api.CompletionCount) {
+		l.decision.Tokens(more)
+		l.output = u.CompletionTokens
+	}
+}
+
+func (l *lease) End(err error) {
+	l.decision.Done()
+	l.observe(err)
+}
+
+func (l *lease) observe(err error) {
+	if l.brain.o.Observer != nil {
+		l.record.Err = err
+		l.record.Total = l.brain.o.Now().Sub(l.record.Start)
+		l.brain.o.Observer.Observe(l.record)
+	}
+}
+
+// reject says to the client why its request could not be placed.
+func (l *lease) reject(err error) error {
+	var pick *scheduling.PickError
+	r := &Rejection{Err: err}
+	switch {
+	case !errors.As(err, &pick):
+		l.observe(err)
+		return err
+	case errors.Is(err, scheduling.ErrUnknownModel):
+		r.Status, r.Reason, r.Param = http.StatusNotFound, ReasonModelNotFound, "model"
+		r.Message = fmt.Sprintf("the model %q does not exist", l.record.Model)
+	default:
+		r.Status, r.Reason, r.RetryAfter = http.StatusServiceUnavailable, ReasonNoEndpoint, time.Second
+		r.Message = fmt.Sprintf("no endpoint can serve the model %q at the moment", l.record.Model)
+	}
+	l.observe(r)
+	return r
+}

@@ -1,0 +1,138 @@
+package gateway_test
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/inferloom/inferloom/gateway"
+	"github.com/inferloom/inferloom/gateway/api"
+	"github.com/inferloom/inferloom/scheduling"
+	"github.com/inferloom/inferloom/scheduling/policy"
+	"github.com/inferloom/inferloom/scheduling/prefix"
+)
+
+type records []gateway.Record
+
+func (r *records) Observe(rec gateway.Record) { *r = append(*r, rec) }
+
+// newBrain has a clock that advances by a second whenever it is read.
+func newBrain(t *testing.T, endpoints ...scheduling.Endpoint) (*gateway.Brain, *scheduling.Pool, *records) {
+	t.Helper()
+	pool, err := scheduling.NewPool(scheduling.PoolOptions{Endpoints: endpoints, Models: []string{"cold"}})
+	require.NoError(t, err)
+	index, err := prefix.New(prefix.Options{MaxBytes: 8 << 20})
+	require.NoError(t, err)
+	sched, err := scheduling.New(pool, scheduling.Options{Profile: policy.Default(index)})
+	require.NoError(t, err)
+	var seen records
+	now := time.Unix(0, 0)
+	brain, err := gateway.NewBrain(gateway.BrainOptions{Scheduler: sched, Observer: &seen, ExplainEvery: 2, Now: func() time.Time {
+		now = now.Add(time.Second)
+		return now
+	}})
+	require.NoError(t, err)
+	return brain, pool, &seen
+}
+
+func parse(t *testing.T, kind api.Kind, body string) *api.Request {
+	t.Helper()
+	r, err := api.ParseRequest(kind, []byte(body))
+	require.NoError(t, err)
+	return r
+}
+
+func TestBrainAccountsForARequest(t *testing.T) {
+	brain, pool, seen := newBrain(t,
+		scheduling.Endpoint{ID: "a", Address: "10.0.0.1:80", Model: "m", Adapters: []string{"poet"}},
+		scheduling.Endpoint{ID: "b", Address: "10.0.0.2:80", Model: "m"})
+	require.Equal(t, []string{"cold", "m", "poet"}, brain.Models())
+
+	r := parse(t, api.Completion, `{"model":"poet","prompt":[1,2,3,4],"stream":true}`)
+	route, err := brain.Route(context.Background(), r)
+	require.NoError(t, err)
+	require.Equal(t, gateway.Target{ID: "a", Address: "10.0.0.1:80"}, route.Target())
+	require.Equal(t, scheduling.Load{Requests: 1, PrefillTokens: 4, KVTokens: 4}, pool.Total())
+	route.FirstByte()
+	route.Usage(api.Usage{CompletionTokens: 3, Known: api.CompletionCount, Estimated: true})
+	require.Equal(t, scheduling.Load{Requests: 1, KVTokens: 7}, pool.Total())
+	final := api.Usage{PromptTokens: 4, CompletionTokens: 5, Known: api.PromptCount | api.CompletionCount}
+	route.Usage(final)
+	require.Equal(t, scheduling.Load{Requests: 1, KVTokens: 9}, pool.Total())
+	route.End(nil)
+	require.Zero(t, pool.Total())
+	require.Equal(t, &records{{
+		Start: time.Unix(1, 0), Model: "m", Adapter: "poet", Endpoint: "a", Stream: true, Attempts: 1, Usage: final,
+		Decide: time.Second, TTFT: 2 * time.Second, Total: 3 * time.Second,
+	}}, seen)
+}
+
+func TestBrainMovesOn(t *testing.T) {
+	brain, pool, seen := newBrain(t,
+		scheduling.Endpoint{ID: "a", Address: "10.0.0.1:80", Model: "m"}, scheduling.Endpoint{ID: "b", Address: "10.0.0.2:80", Model: "m"})
+	route, err := brain.Route(context.Background(), parse(t, api.Chat, `{"model":"m","messages":[{"role":"user","content":"hi"}]}`))
+	require.NoError(t, err)
+	first := route.Target().ID
+	require.True(t, route.Next(errors.New("refused")))
+	require.NotEqual(t, first, route.Target().ID)
+	require.Equal(t, 1, pool.Total().Requests)
+	require.False(t, route.Next(errors.New("refused")))
+	failure := &gateway.EngineError{Endpoint: route.Target().ID}
+	route.End(failure)
+	require.Zero(t, pool.Total())
+	require.Equal(t, 2, (*seen)[0].Attempts)
+	require.ErrorIs(t, (*seen)[0].Err, failure)
+}
+
+func TestBrainRejects(t *testing.T) {
+	brain, pool, seen := newBrain(t, scheduling.Endpoint{ID: "a", Address: "10.0.0.1:80", Model: "m"})
+	for _, row := range []struct {
+		model, reason string
+		status        int
+		retry         time.Duration
+	}{
+		{"nope", gateway.ReasonModelNotFound, http.StatusNotFound, 0},
+		{"cold", gateway.ReasonNoEndpoint, http.StatusServiceUnavailable, time.Second},
+	} {
+		_, err := brain.Route(context.Background(), parse(t, api.Completion, `{"model":"`+row.model+`","prompt":"x"}`))
+		rejection := gateway.RejectionOf(err)
+		require.Equal(t, row.status, rejection.Status)
+		require.Equal(t, row.reason, rejection.Reason)
+		require.Equal(t, row.retry, rejection.RetryAfter)
+		require.Contains(t, rejection.Message, row.model)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	_, err := brain.Route(ctx, parse(t, api.Completion, `{"model":"m","prompt":"x"}`))
+	require.ErrorIs(t, err, context.Canceled)
+	require.Len(t, *seen, 3)
+	require.Zero(t, pool.Total())
+}
+
+// Tools come before the messages in a chat template: other tools, another prompt.
+func TestBrainSeparatesPromptsByToolsAndSalt(t *testing.T) {
+	brain, _, seen := newBrain(t, scheduling.Endpoint{ID: "a", Address: "10.0.0.1:80", Model: "m"})
+	long := `"messages":[{"role":"user","content":"` + strings.Repeat("x", 4000) + `"}]`
+	for _, extra := range []string{``, ``, `"tools":[{"type":"function"}],`, `"cache_salt":"s",`, `"cache_salt":"s",`} {
+		route, err := brain.Route(context.Background(), parse(t, api.Chat, `{"model":"m",`+extra+long+`}`))
+		require.NoError(t, err)
+		route.End(nil)
+	}
+	var cached []bool
+	for _, r := range *seen {
+		cached = append(cached, r.PredictedCached > 900)
+	}
+	require.Equal(t, []bool{false, true, false, false, true}, cached)
+	require.Nil(t, (*seen)[0].Explanation)
+	require.NotNil(t, (*seen)[1].Explanation)
+}
+
+func TestBrainOptionsAreChecked(t *testing.T) {
+	_, err := gateway.NewBrain(gateway.BrainOptions{})
+	require.EqualError(t, err, "scheduler: nil")
+}

@@ -1,0 +1,40 @@
+//go:build !race
+
+// The race detector makes sync.Pool drop what it is given, at random.
+
+package scheduling_test
+
+import (
+	"context"
+	"testing"
+
+	"github.com/inferloom/inferloom/scheduling"
+	"github.com/inferloom/inferloom/scheduling/filter"
+	"github.com/inferloom/inferloom/scheduling/picker"
+	"github.com/inferloom/inferloom/scheduling/policy"
+	"github.com/inferloom/inferloom/scheduling/scorer"
+	"github.com/stretchr/testify/require"
+)
+
+func TestPickDoesNotAllocate(t *testing.T) {
+	for _, p := range []scheduling.Picker{picker.MaxScore{}, picker.WeightedRandom{}, picker.PowerOfTwo{}, new(picker.RoundRobin)} {
+		pool := newPool(t, endpoints(20)...)
+		profile := policy.Default(newIndex(t))
+		profile.Picker = p
+		profile.Filters = []scheduling.Filter{filter.Role{Phase: scheduling.Decode}}
+		profile.Scorers = append(profile.Scorers, scheduling.Weighted{Scorer: scorer.Session{}}, scheduling.Weighted{Scorer: scorer.Running{}},
+			scheduling.Weighted{Scorer: scorer.InFlightTokens{}})
+		s := newScheduler(t, pool, profile)
+		req := &scheduling.Request{Model: "m", Session: "s", Prompt: scheduling.Prompt{Text: make([]byte, 10_000)}}
+		ctx := context.Background()
+		require.Zero(t, testing.AllocsPerRun(1000, func() {
+			d, err := s.Pick(ctx, req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			d.FirstToken()
+			d.Tokens(1)
+			d.Done()
+		}), "%T", p)
+	}
+}
