@@ -214,7 +214,7 @@ func FuzzParse(f *testing.F) {
 		if r.Tools.Present() != (o.tools != nil) || r.Tools.Present() && !bytes.Equal(r.Tools.Of(body), o.tools) {
 			t.Fatalf("tools are %v, want %q", r.Tools, o.tools)
 		}
-		if r.HasTokens() {
+		if r.HasTokenIDs() {
 			checkTokenIDs(t, &r)
 		}
 		edited := api.Splice(nil, body, []api.Edit{r.SetModel("other \"model\"")})
@@ -241,7 +241,7 @@ func checkTokenIDs(t *testing.T, r *api.Request) {
 			want = append(want, list...)
 		}
 	}
-	got := r.AppendTokens(nil)
+	got := r.AppendTokenIDs(nil)
 	if len(got) != len(want) {
 		t.Fatalf("token ids are %v, want %v", got, want)
 	}

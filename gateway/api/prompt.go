@@ -99,15 +99,15 @@ func (p *parser) token() *Error {
 	return nil
 }
 
-// HasTokens reports whether the prompt is given as token ids.
-func (r *Request) HasTokens() bool {
+// HasTokenIDs reports whether the prompt is given as token ids.
+func (r *Request) HasTokenIDs() bool {
 	return r.PromptForm == TokensPrompt || r.PromptForm == TokenListsPrompt
 }
 
-// AppendTokens appends the token ids of a prompt that is given as such to dst; of several prompts one after the
+// AppendTokenIDs appends the token ids of a prompt that is given as such to dst; of several prompts one after the
 // other, so that the first one's prefix comes first. It appends nothing to a prompt that is text.
-func (r *Request) AppendTokens(dst []uint32) []uint32 {
-	if !r.HasTokens() {
+func (r *Request) AppendTokenIDs(dst []uint32) []uint32 {
+	if !r.HasTokenIDs() {
 		return dst
 	}
 	id, in := uint32(0), false

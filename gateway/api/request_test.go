@@ -69,7 +69,7 @@ func TestPromptForms(t *testing.T) {
 			require.NoError(t, err)
 			assert.Equal(t, tt.form, r.PromptForm)
 			assert.Equal(t, tt.bytes, string(r.PromptBytes()))
-			assert.Equal(t, tt.ids, r.AppendTokens(nil))
+			assert.Equal(t, tt.ids, r.AppendTokenIDs(nil))
 		})
 	}
 }
@@ -146,7 +146,7 @@ func TestParseDoesNotAllocate(t *testing.T) {
 		if err := r.Parse(api.Completion, tokens); err != nil {
 			t.Fatal(err)
 		}
-		ids = r.AppendTokens(ids[:0])
+		ids = r.AppendTokenIDs(ids[:0])
 	}))
 }
 
