@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -21,7 +22,13 @@ import (
 	"github.com/inferloom/inferloom/gateway/proxy"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if os.Getenv(loadProcess) != "" {
+		generateLoad()
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
 
 const (
 	chatBody   = `{"model":"llama","messages":[{"role":"user","content":"Hi"}]}`
@@ -204,3 +211,14 @@ func post(t testing.TB, url, body string) (resp *http.Response, answer string, e
 	b, err := io.ReadAll(resp.Body)
 	return resp, string(b), err
 }
+
+// steady is a Router that always names the same target and holds nothing.
+type steady struct{ target gateway.Target }
+
+func (s steady) Route(context.Context, *api.Request) (*gateway.Route, error) {
+	return gateway.NewRoute(s.target, s), nil
+}
+func (steady) Next(error) (gateway.Target, bool) { return gateway.Target{}, false }
+func (steady) FirstByte()                        {}
+func (steady) Usage(api.Usage)                   {}
+func (steady) End(error)                         {}
