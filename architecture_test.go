@@ -1,0 +1,117 @@
+package inferloom_test
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+const module = "github.com/inferloom/inferloom"
+
+// cores are the packages that embedders import: beside the standard library they may depend on each other, downwards, and
+// on what is listed here.
+var cores = map[string][]string{
+	"scheduling":        {},
+	"scheduling/filter": {"scheduling"},
+	"scheduling/scorer": {"scheduling"},
+	"scheduling/picker": {"scheduling"},
+	"scheduling/prefix": {"scheduling", "kvcache/blockhash"},
+	"scheduling/policy": {"scheduling", "scheduling/picker", "scheduling/prefix", "scheduling/scorer", "kvcache/blockhash"},
+	"kvcache/blockhash": {},
+	"gateway/api":       {},
+	"gateway":           {"gateway/api", "scheduling"},
+	"gateway/proxy":     {"gateway", "gateway/api", "scheduling"},
+	"gateway/dashboard": {"gateway", "gateway/api", "scheduling"},
+}
+
+// libraries may be imported by cores.
+var libraries = []string{"github.com/zeebo/xxh3", "github.com/klauspost/cpuid/v2"}
+
+// leaves are the heavy dependencies, each allowed in the packages whose job it is and in nothing else outside examples.
+var leaves = map[string][]string{
+	"google.golang.org/grpc":                  nil,
+	"github.com/envoyproxy":                   nil,
+	"k8s.io":                                  nil,
+	"sigs.k8s.io":                             nil,
+	"github.com/redis":                        nil,
+	"github.com/minio":                        nil,
+	"github.com/prometheus":                   nil,
+	"go.opentelemetry.io":                     nil,
+	"github.com/hashicorp/memberlist":         nil,
+	"github.com/stretchr/testify":             nil,
+	"github.com/google/go-cmp":                nil,
+	"go.uber.org/goleak":                      nil,
+	"pgregory.net/rapid":                      nil,
+	"github.com/inferloom/inferloom/examples": nil,
+}
+
+type pkg struct {
+	ImportPath string
+	Standard   bool
+	Deps       []string
+}
+
+// list returns the module's packages, and which of all their dependencies are of the standard library.
+func list(t *testing.T) (own []pkg, standard map[string]bool) {
+	t.Helper()
+	out, err := exec.Command("go", "list", "-deps", "-json=ImportPath,Standard,Deps", "./...").Output()
+	require.NoError(t, err)
+	standard = map[string]bool{}
+	for dec := json.NewDecoder(strings.NewReader(string(out))); ; {
+		var p pkg
+		if err := dec.Decode(&p); errors.Is(err, io.EOF) {
+			return own, standard
+		}
+		require.NoError(t, err)
+		standard[p.ImportPath] = p.Standard
+		if within(p.ImportPath, module) {
+			own = append(own, p)
+		}
+	}
+}
+
+func within(path, root string) bool { return path == root || strings.HasPrefix(path, root+"/") }
+
+func TestImportRules(t *testing.T) {
+	own, standard := list(t)
+	seen := map[string]bool{}
+	for _, p := range own {
+		name := strings.TrimPrefix(p.ImportPath, module+"/")
+		seen[name] = true
+		for _, dep := range p.Deps {
+			if standard[dep] {
+				continue
+			}
+			for leaf, homes := range leaves {
+				if within(dep, leaf) && !slices.Contains(homes, name) && !strings.HasPrefix(name, "examples/") {
+					t.Errorf("%s depends on %s", name, dep)
+				}
+			}
+			below, core := cores[name]
+			if !core {
+				continue
+			}
+			if within(dep, module) {
+				if !slices.Contains(below, strings.TrimPrefix(dep, module+"/")) {
+					t.Errorf("%s must not depend on %s: imports go downwards only", name, dep)
+				}
+			} else if !slices.ContainsFunc(libraries, func(l string) bool { return within(dep, l) }) {
+				t.Errorf("%s depends on %s, which is no library for a core package", name, dep)
+			}
+		}
+	}
+	for _, p := range own {
+		name := strings.TrimPrefix(p.ImportPath, module+"/")
+		if _, core := cores[name]; !core && p.ImportPath != module && !strings.HasPrefix(name, "internal/") &&
+			!strings.HasPrefix(name, "examples/") && !strings.HasPrefix(name, "e2e/") {
+			t.Errorf("%s is not in the list of cores: say what it may depend on", name)
+		}
+	}
+	require.True(t, seen["scheduling"] && seen["gateway/proxy"], "go list has found the packages")
+}

@@ -1,0 +1,2 @@
+// Package testenv puts whole systems together for tests.
+package testenv
