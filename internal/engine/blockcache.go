@@ -83,12 +83,13 @@ func (c *blockCache) allocate(table []int32, n int) []int32 {
 // content, computed at the same time, may be there already.
 func (c *blockCache) store(b int32, hash uint64) bool {
 	c.blocks[b].hash = hash
-	if first := c.lookup(hash); first != none {
-		c.blocks[b].twin = c.blocks[first].twin
-		c.blocks[first].twin = b
+	s := c.index.find(hash)
+	if s.hash == hash {
+		c.blocks[b].twin = c.blocks[s.block].twin
+		c.blocks[s.block].twin = b
 		return false
 	}
-	c.index.insert(c.blocks, b)
+	*s = slot{hash: hash, block: b}
 	c.cached++
 	return true
 }
@@ -110,16 +111,17 @@ func (c *blockCache) forget(b int32) {
 	if blk.hash == 0 {
 		return
 	}
-	switch first := c.lookup(blk.hash); {
-	case first != b:
+	switch s := c.index.find(blk.hash); {
+	case s.block != b:
+		first := s.block
 		for c.blocks[first].twin != b {
 			first = c.blocks[first].twin
 		}
 		c.blocks[first].twin = blk.twin
 	case blk.twin != none:
-		c.index.replace(c.blocks, b, blk.twin)
+		s.block = blk.twin
 	default:
-		c.index.remove(c.blocks, b)
+		c.index.remove(blk.hash)
 		c.cached--
 		c.evicted = append(c.evicted, blk.hash)
 	}
@@ -130,7 +132,10 @@ func (c *blockCache) lookup(hash uint64) int32 {
 	if hash == 0 {
 		return none
 	}
-	return c.index.find(c.blocks, hash)
+	if s := c.index.find(hash); s.hash == hash {
+		return s.block
+	}
+	return none
 }
 
 func (c *blockCache) pushNewest(b int32) {
