@@ -12,6 +12,7 @@
 //  2. proxy.go asks the router and turns a rejection into an answer.
 //  3. forward.go sends the request to the route's target, and to the next one while the current one fails before the
 //     client has seen anything.
+//     transport.go is the way there.
 //  4. relay.go passes the answer on, flushing after every read of a stream, and feeds the observers of gateway/api, so
 //     that the route learns of the first byte and of the tokens.
 //
@@ -26,7 +27,8 @@
 //     body have been passed on, and never after. Of an answer that is not streamed these are its first 32 KiB.
 //   - Clients cannot steer: control headers of the gateway and of engines are removed from what they send, forwarding
 //     headers are set and not extended, and only the router's targets are dialled.
-//   - The proxy starts no goroutine of its own.
+//   - A request runs on the goroutine that net/http serves it on, to the engine and back. The proxy starts none, but for
+//     the moment in which a cancelled request's connection is closed.
 //   - Every error has the shape that OpenAI's API gives it, and a line in the log.
 //
 // # Caveats

@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -22,13 +21,7 @@ import (
 	"github.com/inferloom/inferloom/gateway/proxy"
 )
 
-func TestMain(m *testing.M) {
-	if os.Getenv(loadProcess) != "" {
-		generateLoad()
-		return
-	}
-	goleak.VerifyTestMain(m)
-}
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const (
 	chatBody   = `{"model":"llama","messages":[{"role":"user","content":"Hi"}]}`

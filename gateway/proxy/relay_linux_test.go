@@ -89,7 +89,7 @@ type eventEngine struct {
 	worker
 	fds     []int
 	rest    [][]byte // of an event that the connection had no room for
-	listen  int // the listening socket
+	listen  int      // the listening socket
 	address string
 	chunk   []byte
 }

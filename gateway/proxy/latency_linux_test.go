@@ -60,6 +60,7 @@ func answerEngine() (address string) {
 type caller struct {
 	net.Conn
 	request []byte
+	calls   int
 	buf     [16 << 10]byte
 }
 
@@ -77,6 +78,7 @@ func dialCallers(address string, n int) []*caller {
 }
 
 func (c *caller) call() {
+	c.calls++
 	if _, err := c.Write(c.request); err != nil {
 		panic(err)
 	}
@@ -142,14 +144,23 @@ func paced(callers []*caller, rate float64, n int) []time.Duration {
 // latencyReport is what the load process found out.
 type latencyReport struct {
 	MaxRate       float64          // requests/s
+	Requests      int              // all that went through the proxy
 	Without, With [2]time.Duration // p50 and p99
 }
 
-// loadProcess is the environment variable that makes the test binary the load process of BenchmarkAddedLatency: engine
+// loadProcess is the environment variable that makes TestLoadProcess the load process of BenchmarkAddedLatency: engine
 // and client, outside of the proxy's process, whose scheduler would otherwise serve all three in turn and show its own
 // time slices as latency. It prints the engine's address, reads the proxy's and how many requests to make, and prints a
 // latencyReport.
 const loadProcess = "INFERLOOM_PROXY_LOAD"
+
+func TestLoadProcess(t *testing.T) {
+	if os.Getenv(loadProcess) == "" {
+		t.Skip("only part of BenchmarkAddedLatency")
+	}
+	generateLoad()
+	os.Exit(0) // its connections and goroutines last as long as it does
+}
 
 func generateLoad() {
 	engine := answerEngine()
@@ -173,6 +184,9 @@ func generateLoad() {
 		slices.Sort(all)
 		return [2]time.Duration{all[len(all)/2], all[len(all)*99/100]}
 	}
+	for _, c := range through {
+		report.Requests += c.calls
+	}
 	report.Without, report.With = percentiles(without), percentiles(with)
 	if err := json.NewEncoder(os.Stdout).Encode(report); err != nil {
 		panic(err)
@@ -194,14 +208,15 @@ func sustained(callers []*caller) float64 {
 
 // BenchmarkAddedLatency measures what a proxy adds to a request and an answer of 1 KB at half of its greatest load: the
 // median and the 99th percentile through the proxy less those without it, at the same rate, in alternation. Engine and
-// client are a second process on the same cores. The greatest load is that of sustained.
+// client are a second process on the same cores. The greatest load is that of sustained. proxy-µs/request is the CPU time
+// of the proxy's process, over all loads.
 func BenchmarkAddedLatency(b *testing.B) {
 	b.Run("ours", func(b *testing.B) { addedLatency(b, oursInFrontOf) })
 	b.Run("httputil", func(b *testing.B) { addedLatency(b, httputilInFrontOf) })
 }
 
 func addedLatency(b *testing.B, inFrontOf func(engine string) (address string, stop func())) {
-	load := exec.Command(os.Args[0])
+	load := exec.Command(os.Args[0], "-test.run=^TestLoadProcess$")
 	load.Env = append(os.Environ(), loadProcess+"=1")
 	load.Stderr = os.Stderr
 	in, err := load.StdinPipe()
@@ -215,6 +230,7 @@ func addedLatency(b *testing.B, inFrontOf func(engine string) (address string, s
 	require.NoError(b, err)
 	front, stop := inFrontOf(engine)
 	defer stop()
+	spent := processCPU()
 	_, err = fmt.Fprintln(in, front, b.N)
 	require.NoError(b, err)
 	var report latencyReport
@@ -227,5 +243,6 @@ func addedLatency(b *testing.B, inFrontOf func(engine string) (address string, s
 	b.ReportMetric(float64(report.Without[0].Nanoseconds())/1e3, "direct-p50-µs")
 	b.ReportMetric(float64(report.Without[1].Nanoseconds())/1e3, "direct-p99-µs")
 	b.ReportMetric(report.MaxRate, "max-requests/s")
+	b.ReportMetric(float64((processCPU()-spent).Microseconds())/float64(report.Requests), "proxy-µs/request")
 	b.ReportMetric(0, "ns/op") // an op is paced: its time says nothing
 }
