@@ -3,13 +3,17 @@ module github.com/inferloom/inferloom
 go 1.26.0
 
 require (
+	github.com/google/go-cmp v0.6.0
+	github.com/stretchr/testify v1.10.0
+	github.com/zeebo/xxh3 v1.0.2
+	go.uber.org/goleak v1.3.0
+	pgregory.net/rapid v1.1.0
+)
+
+require (
 	github.com/davecgh/go-spew v1.1.1 // indirect
-	github.com/google/go-cmp v0.6.0 // indirect
 	github.com/klauspost/cpuid/v2 v2.0.9 // indirect
+	github.com/kr/text v0.2.0 // indirect
 	github.com/pmezard/go-difflib v1.0.0 // indirect
-	github.com/stretchr/testify v1.10.0 // indirect
-	github.com/zeebo/xxh3 v1.0.2 // indirect
-	go.uber.org/goleak v1.3.0 // indirect
 	gopkg.in/yaml.v3 v3.0.1 // indirect
-	pgregory.net/rapid v1.1.0 // indirect
 )
