@@ -40,6 +40,16 @@ type run struct {
 	_           [24]byte
 }
 
+// holders is a set of slots for each run, words words long.
+type holders struct {
+	words int
+	bits  []uint64
+}
+
+func (h *holders) of(run uint32) []uint64 {
+	return h.bits[int(run)*h.words : (int(run)+1)*h.words]
+}
+
 const none = ^uint32(0)
 
 // lease is one endpoint's hold on one run. Leases of an endpoint are a list from the least to the most recently used, and
@@ -67,23 +77,24 @@ const (
 
 // Index is an approximate prefix index. It is safe for concurrent use.
 type Index struct {
-	words int // of holder bits a run
-
 	// Readers go through these with atomic loads.
 	byFirst table // first hash of a run -> run
 	runs    []run
 	hashes  []uint64 // segments
-	holders []uint64 // words for each run
+	holders atomic.Pointer[holders]
 
-	mu                                 sync.Mutex // held by writers
-	byHolder                           table      // run and slot -> lease
-	leases                             []lease
-	held                               []holding
-	freeRuns, freeSegments, freeLeases free
-	blocks                             int      // summed over endpoints
-	open                               int      // endpoints
-	path                               []uint32 // scratch of Insert
-	walks                              sync.Pool
+	mu           sync.Mutex // held by writers
+	byHolder     table      // run and slot -> lease
+	leases       []lease
+	held         []holding
+	freeRuns     free
+	freeSegments free
+	freeLeases   free
+	blocks       int      // summed over endpoints
+	open         int      // endpoints
+	path         []uint32 // scratch of Insert
+
+	walks sync.Pool
 }
 
 // free hands out numbers below max: those given back first, then ones never used.
@@ -117,20 +128,27 @@ func New(o Options) (*Index, error) {
 	if o.MaxEndpoints < 0 {
 		return nil, fmt.Errorf("max endpoints %d: negative", o.MaxEndpoints)
 	}
-	x := &Index{words: (o.MaxEndpoints + 63) / 64, held: make([]holding, o.MaxEndpoints)}
-	x.walks.New = func() any { return &walk{alive: make([]uint64, x.words), held: make([]uint64, x.words)} }
+	x := &Index{held: make([]holding, o.MaxEndpoints)}
+	words := (o.MaxEndpoints + 63) / 64
+	x.walks.New = func() any { return &walk{alive: make([]uint64, words), held: make([]uint64, words)} }
 
-	// A unit is a run of two segments and two holders, with its places in the tables and free lists.
-	unit := runBytes + 8*x.words + 2*(8*segmentBlocks+4) + 2*(leaseBytes+4) + 4 + 3*4*entryBytes
+	// A unit is a run of two segments and two holders. The sets of holders may be there twice, while they grow.
+	unit := runBytes + 3*8*words/2 + 2*(8*segmentBlocks+4) + 2*(leaseBytes+4) + 4
+	least := o.MaxEndpoints + 4*runSegments
 	units := o.MaxBytes / unit
-	if least := o.MaxEndpoints + 4*runSegments; units < least {
-		return nil, fmt.Errorf("max bytes %d: at least %d are needed for %d endpoints", o.MaxBytes, least*unit, o.MaxEndpoints)
+	for units*unit+tableBytes(units)+tableBytes(2*units) > o.MaxBytes {
+		units -= units/32 + 1
 	}
-	x.byFirst, x.byHolder = newTable(units), newTable(2*units)
+	if units < least {
+		return nil, fmt.Errorf("max bytes %d: at least %d are needed for %d endpoints",
+			o.MaxBytes, least*unit+tableBytes(least)+tableBytes(2*least), o.MaxEndpoints)
+	}
 	x.runs = slab[run](units)
-	x.holders = slab[uint64](units * x.words)
 	x.hashes = slab[uint64](2 * units * segmentBlocks)
 	x.leases = slab[lease](2 * units)
+	x.holders.Store(&holders{1, slab[uint64](units)})
+	x.byFirst.init(func(id uint32) uint64 { return x.runs[id].first.Load() })
+	x.byHolder.init(func(l uint32) uint64 { return holderKey(x.leases[l].run, x.leases[l].slot) })
 	x.freeRuns.max, x.freeSegments.max, x.freeLeases.max = uint32(units), uint32(2*units), uint32(2*units)
 	return x, nil
 }
@@ -140,11 +158,12 @@ func New(o Options) (*Index, error) {
 func (x *Index) Match(chain []uint64, blockTokens int, among []uint64, cached []int32) {
 	w := x.walks.Get().(*walk)
 	defer x.walks.Put(w)
-	alive, held := w.alive[:min(len(among), x.words)], w.held[:min(len(among), x.words)]
+	holders := x.holders.Load()
+	alive, held := w.alive[:min(len(among), holders.words)], w.held[:min(len(among), holders.words)]
 	copy(alive, among)
 	pos := 0
 	for pos < len(chain) {
-		n := x.read(chain[pos:], held)
+		n := x.read(chain[pos:], holders, held)
 		if n == 0 {
 			break
 		}
@@ -182,7 +201,7 @@ func record(cached []int32, i int, word uint64, tokens int) {
 
 // read finds the run that begins with the chain's first hash, and returns how many blocks they have in common and who
 // holds the run. It retries where a writer got in between; a writer that does so eight times running is waited for.
-func (x *Index) read(chain []uint64, held []uint64) int {
+func (x *Index) read(chain []uint64, holders *holders, held []uint64) int {
 	for range 8 {
 		id, found, settled := x.byFirst.find(chain[0])
 		if !found {
@@ -197,8 +216,9 @@ func (x *Index) read(chain []uint64, held []uint64) int {
 			continue
 		}
 		n := x.common(r, chain)
+		row := holders.of(id)
 		for i := range held {
-			held[i] = atomic.LoadUint64(&x.holders[int(id)*x.words+i])
+			held[i] = atomic.LoadUint64(&row[i])
 		}
 		if n > 0 && r.version.Load() == version {
 			return n
@@ -210,7 +230,7 @@ func (x *Index) read(chain []uint64, held []uint64) int {
 	if !found {
 		return 0
 	}
-	copy(held, x.holders[int(id)*x.words:])
+	copy(held, x.holders.Load().of(id))
 	return x.common(&x.runs[id], chain)
 }
 

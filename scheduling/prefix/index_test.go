@@ -198,8 +198,9 @@ func TestIndexStaysInBudget(t *testing.T) {
 	}
 	small.check(t)
 	require.Positive(t, small.Stats().Blocks)
-	require.LessOrEqual(t, len(small.hashes)*8+len(small.runs)*runBytes+len(small.holders)*8+len(small.leases)*leaseBytes+
-		(len(small.byFirst.entries)+len(small.byHolder.entries))*entryBytes, 100_000)
+	bytes := 8*len(small.hashes) + runBytes*len(small.runs) + 8*len(small.holders.Load().bits) + leaseBytes*len(small.leases) +
+		8*len(*small.byFirst.current.Load()) + 8*len(*small.byHolder.current.Load())
+	require.LessOrEqual(t, bytes, 100_000)
 }
 
 // conversation is a chain of which the first 32 blocks are the same in all.

@@ -2,95 +2,127 @@ package prefix
 
 import "sync/atomic"
 
-// table is an open-addressing hash table from uint64 to uint32 with a fixed number of places, for one writer at a time
-// and readers that take no lock. A reader may miss or mistake an entry while the writer moves it: what it finds must be
-// checked, and a miss counts only if the table was settled (see find).
+// table finds a number by a 64-bit key that can be read off what the number stands for. It is an open-addressing hash table
+// for one writer at a time and readers that take no lock. An entry is one word: the upper half of the key's hash, from
+// which its home follows, and the number.
+//
+// A reader may miss an entry that the writer is moving, and may find a number whose meaning changes while it looks: what it
+// finds must be checked, and a miss counts only if the table was settled.
 type table struct {
-	entries []entry
-	shift   uint8
+	keyOf   func(number uint32) uint64
+	current atomic.Pointer[[]uint64]
+	used    int
 	moves   atomic.Uint64 // odd while entries move
 }
 
-type entry struct {
-	key   atomic.Uint64 // 0 is vacant
-	value atomic.Uint32
+const smallestTable = 64
+
+func (t *table) init(keyOf func(uint32) uint64) {
+	entries := make([]uint64, smallestTable)
+	t.keyOf = keyOf
+	t.current.Store(&entries)
 }
 
-const entryBytes = 16
-
-// newTable makes a table that stays at most half full with n keys.
-func newTable(n int) table {
-	places, shift := 2, uint8(63)
+// tableBytes is what a table takes up with n keys: it is at most half full, and both sizes are there while it grows.
+func tableBytes(n int) int {
+	places := smallestTable
 	for places < 2*n {
-		places, shift = places*2, shift-1
+		places *= 2
 	}
-	return table{entries: slab[entry](places), shift: shift}
+	return 8 * (places + places/2)
 }
 
-func (t *table) home(key uint64) int { return int(key * 0x9e3779b97f4a7c15 >> t.shift) }
-
-func nonzero(key uint64) uint64 {
-	if key == 0 {
-		return 1
-	}
-	return key
+func entry(key uint64, number uint32) uint64 {
+	key ^= key >> 32
+	return key*0x9e3779b97f4a7c15>>32<<32 | uint64(number+1)
 }
 
-// find returns the value of a key. If settled is false the table changed meanwhile and a miss means nothing.
-func (t *table) find(key uint64) (value uint32, found, settled bool) {
-	key = nonzero(key)
+const numberMask = 1<<32 - 1
+
+// home is where an entry would be if nothing was in its way. The number of places is a power of two.
+func home(e uint64, places int) int { return int(e >> 32 * uint64(places) >> 32) }
+
+// find returns the number of a key. If settled is false the table changed meanwhile and a miss means nothing.
+func (t *table) find(key uint64) (number uint32, found, settled bool) {
 	before := t.moves.Load()
-	for i := t.home(key); ; i = (i + 1) & (len(t.entries) - 1) {
-		switch t.entries[i].key.Load() {
-		case key:
-			return t.entries[i].value.Load(), true, true
-		case 0:
+	entries := *t.current.Load()
+	want := entry(key, 0)
+	for i := home(want, len(entries)); ; i = (i + 1) & (len(entries) - 1) {
+		e := atomic.LoadUint64(&entries[i])
+		if e == 0 {
 			return 0, false, before&1 == 0 && t.moves.Load() == before
+		}
+		if (e^want)>>32 == 0 {
+			if number = uint32(e&numberMask) - 1; t.keyOf(number) == key {
+				return number, true, true
+			}
 		}
 	}
 }
 
 // get is find for the writer.
 func (t *table) get(key uint64) (uint32, bool) {
-	value, found, _ := t.find(key)
-	return value, found
+	number, found, _ := t.find(key)
+	return number, found
 }
 
-// set adds a key or changes its value.
-func (t *table) set(key uint64, value uint32) {
-	key = nonzero(key)
-	i := t.home(key)
-	for t.entries[i].key.Load() != 0 && t.entries[i].key.Load() != key {
-		i = (i + 1) & (len(t.entries) - 1)
-	}
-	t.entries[i].value.Store(value)
-	t.entries[i].key.Store(key)
-}
-
-// remove deletes a key and closes the gap, so that lookups never wade through deleted entries.
-func (t *table) remove(key uint64) {
-	key = nonzero(key)
-	mask := len(t.entries) - 1
-	gap := t.home(key)
-	for t.entries[gap].key.Load() != key {
-		if t.entries[gap].key.Load() == 0 {
-			return
+// add adds a key that is not there yet.
+func (t *table) add(key uint64, number uint32) {
+	t.used++
+	if entries := *t.current.Load(); 2*t.used > len(entries) {
+		larger := make([]uint64, 2*len(entries))
+		for _, e := range entries {
+			if e != 0 {
+				place(larger, e)
+			}
 		}
-		gap = (gap + 1) & mask
+		t.moves.Add(1)
+		t.current.Store(&larger)
+		t.moves.Add(1)
 	}
+	place(*t.current.Load(), entry(key, number))
+}
+
+func place(entries []uint64, e uint64) {
+	i := home(e, len(entries))
+	for entries[i] != 0 {
+		i = (i + 1) & (len(entries) - 1)
+	}
+	atomic.StoreUint64(&entries[i], e)
+}
+
+// replace changes the number of a key.
+func (t *table) replace(key uint64, from, to uint32) {
+	entries := *t.current.Load()
+	i := t.at(key, from)
+	atomic.StoreUint64(&entries[i], entry(key, to))
+}
+
+// at returns where a key and its number are, which must be there.
+func (t *table) at(key uint64, number uint32) int {
+	entries, e := *t.current.Load(), entry(key, number)
+	i := home(e, len(entries))
+	for entries[i] != e {
+		i = (i + 1) & (len(entries) - 1)
+	}
+	return i
+}
+
+// remove deletes a key with its number, which must be there, and closes the gap, so that lookups never wade through
+// deleted entries.
+func (t *table) remove(key uint64, number uint32) {
+	entries := *t.current.Load()
+	mask := len(entries) - 1
+	gap := t.at(key, number)
+	t.used--
 	t.moves.Add(1)
-	for i := (gap + 1) & mask; ; i = (i + 1) & mask {
-		k := t.entries[i].key.Load()
-		if k == 0 {
-			break
-		}
+	for i := (gap + 1) & mask; entries[i] != 0; i = (i + 1) & mask {
 		// The entry may fill the gap unless that is before its home, going round.
-		if (i-t.home(k))&mask >= (i-gap)&mask {
-			t.entries[gap].value.Store(t.entries[i].value.Load())
-			t.entries[gap].key.Store(k)
+		if (i-home(entries[i], len(entries)))&mask >= (i-gap)&mask {
+			atomic.StoreUint64(&entries[gap], entries[i])
 			gap = i
 		}
 	}
-	t.entries[gap].key.Store(0)
+	atomic.StoreUint64(&entries[gap], 0)
 	t.moves.Add(1)
 }

@@ -13,6 +13,7 @@ func (x *Index) Open(slot, generation uint32, capacity int) {
 	if int(slot) >= len(x.held) {
 		return
 	}
+	x.widen(slot)
 	h := &x.held[slot]
 	if !h.open || h.generation != generation {
 		x.empty(slot)
@@ -22,6 +23,24 @@ func (x *Index) Open(slot, generation uint32, capacity int) {
 	h.capacity = max(capacity, 0)
 	x.reserve(slot, 0)
 	x.fit(slot)
+}
+
+// widen makes the sets of holders long enough for a slot.
+func (x *Index) widen(slot uint32) {
+	old := x.holders.Load()
+	words := old.words
+	for int(slot) >= 64*words {
+		words *= 2
+	}
+	words = min(words, (len(x.held)+63)/64)
+	if words == old.words {
+		return
+	}
+	wide := &holders{words, slab[uint64](len(x.runs) * words)}
+	for id := range x.freeRuns.next {
+		copy(wide.of(id), old.of(id))
+	}
+	x.holders.Store(wide)
 }
 
 // Close forgets an endpoint, unless the slot has a newer generation already. It takes time in proportion to its runs.
@@ -95,7 +114,7 @@ func (x *Index) Insert(slot, generation uint32, chain []uint64) {
 		n := min(len(chain)-pos, runBlocks)
 		id := x.create(chain[pos : pos+n])
 		last = x.hold(id, slot, last)
-		x.byFirst.set(chain[pos], id)
+		x.byFirst.add(chain[pos], id)
 		pos += n
 	}
 	x.runs[x.leases[last].run].recent = last
@@ -219,9 +238,9 @@ func (x *Index) split(id uint32, at int) (front uint32) {
 	}
 	front = x.create(hashes[:at])
 	x.runs[front].holders = r.holders
-	for w := range x.words {
-		word := x.holders[int(id)*x.words+w]
-		atomic.StoreUint64(&x.holders[int(front)*x.words+w], word)
+	holders := x.holders.Load()
+	for w, word := range holders.of(id) {
+		atomic.StoreUint64(&holders.of(front)[w], word)
 		for ; word != 0; word &= word - 1 {
 			slot := uint32(64*w + bits.TrailingZeros64(word))
 			back := x.lease(id, slot)
@@ -229,21 +248,21 @@ func (x *Index) split(id uint32, at int) (front uint32) {
 			x.leases[l] = lease{run: front, slot: slot, parent: x.leases[back].parent, children: 1}
 			x.leases[back].parent = l
 			x.link(l, back)
-			x.byHolder.set(holderKey(front, slot), l)
+			x.byHolder.add(holderKey(front, slot), l)
 		}
 	}
+	x.byFirst.replace(hashes[0], id, front)
 	r.version.Add(1)
 	x.cut(r, 0)
 	x.write(r, 0, hashes[at:length])
-	x.byFirst.set(hashes[0], front)
-	x.byFirst.set(hashes[at], id)
+	x.byFirst.add(hashes[at], id)
 	r.version.Add(1)
 	return front
 }
 
 // holds tells whether an endpoint holds a run.
 func (x *Index) holds(id, slot uint32) bool {
-	return x.holders[int(id)*x.words+int(slot/64)]&(1<<(slot%64)) != 0
+	return x.holders.Load().of(id)[slot/64]&(1<<(slot%64)) != 0
 }
 
 // lease returns the lease of an endpoint on a run that it holds.
@@ -263,13 +282,13 @@ func (x *Index) hold(id, slot, parent uint32) uint32 {
 		x.leases[parent].children++
 	}
 	x.link(l, x.held[slot].newest)
-	x.byHolder.set(holderKey(id, slot), l)
+	x.byHolder.add(holderKey(id, slot), l)
 	r := &x.runs[id]
 	r.recent = l
 	r.holders++
 	x.held[slot].blocks += int(r.length.Load())
 	x.blocks += int(r.length.Load())
-	word := &x.holders[int(id)*x.words+int(slot/64)]
+	word := &x.holders.Load().of(id)[slot/64]
 	atomic.StoreUint64(word, *word|1<<(slot%64))
 	return l
 }
@@ -280,7 +299,7 @@ func (x *Index) drop(l uint32) {
 	id, slot := gone.run, gone.slot
 	r := &x.runs[id]
 	x.unlink(l)
-	x.byHolder.remove(holderKey(id, slot))
+	x.byHolder.remove(holderKey(id, slot), l)
 	if gone.parent != none {
 		x.leases[gone.parent].children--
 	}
@@ -288,11 +307,11 @@ func (x *Index) drop(l uint32) {
 	x.freeLeases.give(l)
 	x.held[slot].blocks -= int(r.length.Load())
 	x.blocks -= int(r.length.Load())
-	word := &x.holders[int(id)*x.words+int(slot/64)]
+	word := &x.holders.Load().of(id)[slot/64]
 	atomic.StoreUint64(word, *word&^(1<<(slot%64)))
 	r.holders--
 	if r.holders == 0 {
-		x.byFirst.remove(r.first.Load())
+		x.byFirst.remove(r.first.Load(), id)
 		r.version.Add(1)
 		x.cut(r, 0)
 		r.version.Add(1)
