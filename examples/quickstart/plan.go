@@ -47,7 +47,7 @@ func (b *bench) plan() ([]workload.Request, error) {
 	defer f.Close()
 	plan, err := b.take(workload.Mooncake(f))
 	if err != nil {
-		return nil, fmt.Errorf("-trace is %q: %w", b.trace, err)
+		return nil, usageError{fmt.Errorf("-trace is %q: %w", b.trace, err)}
 	}
 	fmt.Fprintf(b.notes, "workload: %s\n  the beginning of the trace %s at its own rate, in simulated time\n", describe(plan), b.trace)
 	return plan, nil

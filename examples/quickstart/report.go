@@ -22,7 +22,7 @@ type result struct {
 	PrefixHitRatio number `json:"prefix_hit_ratio"`
 	OutputRate     number `json:"output_tokens_per_s"`
 
-	prefillLoad float64        // the share of what the engines could prefill
+	prefillLoad number         // the share of what the engines could prefill
 	causes      map[string]int // errors
 }
 
@@ -61,7 +61,7 @@ func summarise(name string, outcomes []outcome, fleetPrefillRate float64) result
 	r.TPOT50 = quantile(tpot, 0.5)
 	r.PrefixHitRatio = ratio(float64(cached), float64(input))
 	r.OutputRate = ratio(float64(output), end.Seconds())
-	r.prefillLoad = float64(input-cached) / end.Seconds() / fleetPrefillRate
+	r.prefillLoad = ratio(float64(input-cached), end.Seconds()*fleetPrefillRate)
 	return r
 }
 
@@ -92,9 +92,9 @@ func writeTable(w io.Writer, results []result) error {
 	t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(t, "policy\trequests\terrors\tTTFT p50\tTTFT p95\tTPOT p50\tprefix hits\ttokens/s\tprefill load\t")
 	for _, r := range results {
-		fmt.Fprintf(t, "%s\t%d\t%d\t%s\t%s\t%s\t%s\t%s\t%.0f %%\t\n", r.Name, r.Requests, r.Errors,
+		fmt.Fprintf(t, "%s\t%d\t%d\t%s\t%s\t%s\t%s\t%s\t%s\t\n", r.Name, r.Requests, r.Errors,
 			r.TTFT50.text("%.0f ms", 1), r.TTFT95.text("%.0f ms", 1), r.TPOT50.text("%.1f ms", 1),
-			r.PrefixHitRatio.text("%.1f %%", 100), r.OutputRate.text("%.0f", 1), 100*r.prefillLoad)
+			r.PrefixHitRatio.text("%.1f %%", 100), r.OutputRate.text("%.0f", 1), r.prefillLoad.text("%.0f %%", 100))
 	}
 	if err := t.Flush(); err != nil {
 		return err
@@ -126,7 +126,11 @@ func comparison(base, other result) string {
 	change("TPOT p50", base.TPOT50, other.TPOT50)
 	change("tokens/s", base.OutputRate, other.OutputRate)
 	if len(parts) == 0 {
-		return fmt.Sprintf("%s against %s: nothing to compare", other.Name, base.Name)
+		parts = append(parts, "nothing to compare")
 	}
-	return fmt.Sprintf("%s against %s: %s", other.Name, base.Name, strings.Join(parts, ", "))
+	line := fmt.Sprintf("%s against %s: %s", other.Name, base.Name, strings.Join(parts, ", "))
+	if base.Errors+other.Errors > 0 {
+		line += fmt.Sprintf("; %d errors against %d", other.Errors, base.Errors)
+	}
+	return line
 }

@@ -43,8 +43,9 @@ func (o ChatOptions) validate() error {
 }
 
 // Chats returns a source without end of multi-turn chats. Sessions begin as a Poisson process. The first prompt of each is
-// as long as the trace's prompts are, and a later turn adds to it what turns in the trace add, so lengths over all
-// requests and the share of prompts that was sent before (37 % in blocks of 512 tokens) come out like the trace's.
+// as long as the trace's prompts are, and a later turn adds to it what turns in the trace add. Over all requests, the share
+// of prompts that was sent before (37 % in blocks of 512 tokens) and the long prompts come out as in the trace; the median
+// prompt is a sixth longer.
 //
 // Each iteration begins again. It reports every invalid option at once.
 func Chats(o ChatOptions) (Source, error) {
