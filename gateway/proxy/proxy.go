@@ -17,8 +17,9 @@ import (
 
 // Options configure a [Proxy]. The zero value works.
 type Options struct {
-	// Transport sends requests to engines. Nil is a transport of the Proxy's own for plain HTTP/1.1, which needs about
-	// a third less CPU for a small answer than http.Transport does. It keeps up to 1024 idle connections an endpoint for
+	// Transport sends requests to engines. Nil is a transport of the Proxy's own for plain HTTP/1.1, which takes
+	// about a fifth off the Proxy's CPU time for a 1 KB request compared with http.Transport (BenchmarkAddedLatency with
+	// either). It keeps up to 1024 idle connections an endpoint for
 	// 90 s, dials within 5 s and has no limit on the time of an answer. Set one for TLS or HTTP/2 to engines.
 	Transport http.RoundTripper
 

@@ -24,9 +24,8 @@ const (
 )
 
 // transport is the default way to engines: plain HTTP/1.1 over kept connections. http.Transport gives each connection
-// two goroutines, and hands every request and every answer from one to the other; each hand-over wakes a thread, which
-// costs more than all the rest of relaying a small answer. Here the goroutine of the request writes and reads itself.
-// The parsing is net/http's.
+// two goroutines, and hands every request and every answer from one to the other; a hand-over may have to wake a thread.
+// Here the goroutine of the request writes and reads itself. The parsing is net/http's.
 //
 // It is an http.RoundTripper for requests with a known length and an absolute http URL, which is what the Proxy makes.
 type transport struct {
