@@ -77,6 +77,8 @@ func (x *exchange) relay(ctx context.Context, out outcome, target gateway.Target
 	if readErr == io.EOF {
 		x.writeTrailer(resp)
 		if resp.StatusCode >= 500 {
+			x.p.log.LogAttrs(ctx, slog.LevelWarn, "the engine answered with an error", slog.String("request_id", x.id),
+				slog.String("model", x.req.Model), slog.String("endpoint", target.ID), slog.Int("status", resp.StatusCode))
 			return true, false, &gateway.EngineError{Endpoint: target.ID, Status: resp.StatusCode}
 		}
 		return true, false, nil
