@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/inferloom/inferloom/gateway"
+	"github.com/inferloom/inferloom/gateway/dashboard"
 	"github.com/inferloom/inferloom/gateway/proxy"
 	"github.com/inferloom/inferloom/internal/engine"
 	"github.com/inferloom/inferloom/internal/enginesim"
@@ -108,7 +109,10 @@ func (c *cluster) startEngine(ctx context.Context, id string, o clusterOptions) 
 	}, nil
 }
 
-// gateway assembles pool, scheduler, brain and proxy: this is all that it takes.
+// explainEvery is how many decisions there are to one that the dashboard explains.
+const explainEvery = 20
+
+// gateway assembles pool, scheduler, brain and proxy, with a page about them: this is all that it takes.
 func (c *cluster) gateway(endpoints []scheduling.Endpoint, o clusterOptions) (http.Handler, error) {
 	pool, err := scheduling.NewPool(scheduling.PoolOptions{Endpoints: endpoints})
 	if err != nil {
@@ -118,7 +122,11 @@ func (c *cluster) gateway(endpoints []scheduling.Endpoint, o clusterOptions) (ht
 	if err != nil {
 		return nil, err
 	}
-	brain, err := gateway.NewBrain(gateway.BrainOptions{Scheduler: scheduler})
+	live, err := dashboard.New(dashboard.Options{Pool: pool, Title: "quickstart, simulated engines"})
+	if err != nil {
+		return nil, err
+	}
+	brain, err := gateway.NewBrain(gateway.BrainOptions{Scheduler: scheduler, Observer: live, ExplainEvery: explainEvery})
 	if err != nil {
 		return nil, err
 	}
@@ -129,6 +137,8 @@ func (c *cluster) gateway(endpoints []scheduling.Endpoint, o clusterOptions) (ht
 	c.pool, c.proxy = pool, p
 	mux := http.NewServeMux()
 	mux.Handle("/", p)
+	mux.Handle("/dashboard", live)
+	mux.Handle("/dashboard/", live)
 	return mux, nil
 }
 

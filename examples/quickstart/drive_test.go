@@ -18,7 +18,7 @@ import (
 	"github.com/inferloom/inferloom/internal/workload"
 )
 
-// engine is a stand-in for the gateway that answers without a network, so that a test can run on a synthetic clock.
+// fakeEngine is a stand-in for the gateway that answers without a network, so that a test can run on a synthetic clock.
 type fakeEngine struct {
 	delay  time.Duration // until the answer, which then comes at once
 	answer func(body string) string
@@ -28,6 +28,9 @@ type fakeEngine struct {
 }
 
 func (e *fakeEngine) RoundTrip(r *http.Request) (*http.Response, error) {
+	if err := r.Context().Err(); err != nil {
+		return nil, err
+	}
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
 		return nil, err
@@ -73,8 +76,7 @@ func TestTimeWaitingForAConnectionCounts(t *testing.T) {
 		e := &fakeEngine{delay: 100 * time.Millisecond, answer: good}
 		outcomes := drive(t.Context(), e, 10, 1,
 			request(1, 0, true, 0), request(2, 0, true, 0), request(3, 0, true, 2500*time.Millisecond))
-		// At ten times the speed each takes a simulated second; the second waits for the first, the third half a second for
-		// nobody's fault but the slow engine's.
+		// At ten times the speed each takes a simulated second. The second waits for the first; the third finds all done.
 		var ttft []time.Duration
 		for _, o := range outcomes {
 			require.NoError(t, o.err)

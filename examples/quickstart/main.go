@@ -17,7 +17,10 @@
 // answer to the turn before and contains it. TTFT counts from the moment a request is due, so time that it spends waiting
 // for one of the client's bounded connections is in it. Each policy gets fresh engines with empty caches and the same
 // requests at the same times. Requests that are not complete within -duration count as errors; arrivals end so long
-// before that a fleet that is not overloaded completes all.
+// before, and requests that would take too long then are left out, that a fleet that is not overloaded completes all.
+//
+// What engines report (queue, running requests, KV use) is given to the pool in process, every 100 simulated milliseconds
+// but at most every 10 real ones, where a gateway of its own would scrape /metrics.
 package main
 
 import (

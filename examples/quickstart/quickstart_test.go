@@ -143,6 +143,13 @@ func TestServe(t *testing.T) {
 	assert.Equal(t, http.StatusOK, resp.StatusCode, string(answer))
 	assert.Contains(t, string(answer), "data: [DONE]")
 
+	page, err := client.Get(strings.TrimSuffix(curl[1], "/v1/chat/completions") + "/dashboard")
+	require.NoError(t, err)
+	defer page.Body.Close()
+	assert.Equal(t, http.StatusOK, page.StatusCode)
+	_, err = io.Copy(io.Discard, page.Body)
+	require.NoError(t, err)
+
 	cancel()
 	assert.NoError(t, <-ended, "an interrupt is how serving ends")
 }

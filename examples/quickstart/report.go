@@ -26,14 +26,14 @@ type result struct {
 	causes      map[string]int // errors
 }
 
-// number is a figure that may be missing: NaN, which is null in JSON.
+// number is a figure that may be missing: NaN, which is null in JSON. What is there has four decimals.
 type number float64
 
 func (n number) MarshalJSON() ([]byte, error) {
 	if math.IsNaN(float64(n)) {
 		return []byte("null"), nil
 	}
-	return json.Marshal(float64(n))
+	return json.Marshal(math.Round(float64(n)*1e4) / 1e4)
 }
 
 // summarise makes a result of outcomes. Only requests that ended well count in times and tokens.
@@ -99,7 +99,8 @@ func writeTable(w io.Writer, results []result) error {
 	if err := t.Flush(); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintf(w, "\n%s\n%s\n", b.String(), comparison(results[0], results[1]))
+	_, err := fmt.Fprintf(w, "\n%s(prefill load: prompt tokens that no cache served, against what the engines could prefill in the whole run)\n\n%s\n",
+		b.String(), comparison(results[0], results[1]))
 	return err
 }
 

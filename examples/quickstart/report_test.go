@@ -37,6 +37,7 @@ func TestTable(t *testing.T) {
   policy  requests  errors  TTFT p50  TTFT p95  TPOT p50  prefix hits  tokens/s  prefill load
      old      1000       0   1000 ms   4000 ms   25.0 ms       10.0 %      1000          60 %
      new      1000       0    500 ms   1000 ms   20.0 ms       30.0 %      1100          40 %
+(prefill load: prompt tokens that no cache served, against what the engines could prefill in the whole run)
 
 new against old: 3.0x the prefix hit ratio, TTFT p50 -50 %, TTFT p95 -75 %, TPOT p50 -20 %, tokens/s +10 %
 `},
@@ -44,6 +45,7 @@ new against old: 3.0x the prefix hit ratio, TTFT p50 -50 %, TTFT p95 -75 %, TPOT
   policy  requests  errors  TTFT p50  TTFT p95  TPOT p50  prefix hits  tokens/s  prefill load
      new      1000       0    500 ms   1000 ms   20.0 ms       30.0 %      1100          40 %
      old      1000       0   1000 ms   4000 ms   25.0 ms       10.0 %      1000          60 %
+(prefill load: prompt tokens that no cache served, against what the engines could prefill in the whole run)
 
 old against new: 0.3x the prefix hit ratio, TTFT p50 +100 %, TTFT p95 +300 %, TPOT p50 +25 %, tokens/s -9 %
 `},
@@ -51,6 +53,7 @@ old against new: 0.3x the prefix hit ratio, TTFT p50 +100 %, TTFT p95 +300 %, TP
   policy  requests  errors  TTFT p50  TTFT p95  TPOT p50  prefix hits  tokens/s  prefill load
      old      1000       0   1000 ms   4000 ms   25.0 ms       10.0 %      1000          60 %
     none         1       1         -         -         -            -         -             -
+(prefill load: prompt tokens that no cache served, against what the engines could prefill in the whole run)
 
 none against old: nothing to compare; 1 errors against 0
 `},

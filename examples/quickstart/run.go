@@ -127,15 +127,18 @@ func (b *bench) compare(ctx context.Context) (results []result, kept *cluster, e
 
 // measure drives the plan through a cluster.
 func (b *bench) measure(ctx context.Context, name string, c *cluster, plan []workload.Request) result {
-	ctx, cancel := context.WithTimeout(ctx, b.duration)
+	bounded, cancel := context.WithTimeout(ctx, b.duration)
 	defer cancel()
 	d := newDriver(c.url, b.timeScale)
 	before, measured := cpuTime()
 	began := time.Now()
 	stop := showProgress(b.stderr, name, len(plan), b.duration, &d.progress)
-	outcomes := d.run(ctx, plan)
+	outcomes := d.run(bounded, plan)
 	stop()
 	r := summarise(name, outcomes, float64(b.engines)*fleetEngine().PrefillRate)
+	if ctx.Err() != nil {
+		return r // interrupted: nobody will look at it
+	}
 	for _, cause := range slices.Sorted(maps.Keys(r.causes)) {
 		fmt.Fprintf(b.stderr, "%s: %d requests failed: %s\n", name, r.causes[cause], cause)
 	}
@@ -157,7 +160,7 @@ func (b *bench) noteCPU(name string, cores float64) {
 
 // invite tells what a gateway that goes on running is good for.
 func (c *cluster) invite(w io.Writer) {
-	fmt.Fprintf(w, "\nthe prefix-aware gateway goes on at %s until interrupted; try\n\n"+
+	fmt.Fprintf(w, "\nthe prefix-aware gateway goes on until interrupted; look at %s/dashboard, or try\n\n"+
 		"  curl -N %s/v1/chat/completions -H 'Content-Type: application/json' \\\n"+
 		"    -d '{\"model\":%q,\"messages\":[{\"role\":\"user\",\"content\":\"Hello\"}],\"max_tokens\":64,\"stream\":true}'\n\n",
 		c.url, c.url, model)

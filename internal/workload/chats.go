@@ -24,8 +24,6 @@ type ChatOptions struct {
 	SystemPrompts int
 	// PauseScale stretches the time between the turns of a session, whose median in the trace is two minutes; 0 means 1.
 	PauseScale float64
-	// MaxOutputTokens bounds answers; 0 means no bound. The longest in the trace has 2,000 tokens.
-	MaxOutputTokens int
 }
 
 func (o ChatOptions) validate() error {
@@ -38,7 +36,6 @@ func (o ChatOptions) validate() error {
 	positive("RequestsPerSecond", o.RequestsPerSecond)
 	positive("PauseScale", o.PauseScale)
 	positive("SystemPrompts", float64(o.SystemPrompts))
-	positive("MaxOutputTokens", float64(o.MaxOutputTokens))
 	return errors.Join(errs...)
 }
 
@@ -88,9 +85,6 @@ func (o ChatOptions) session(session int, at time.Duration, r *rand.Rand) []Requ
 	var all []Request
 	for next.InputTokens <= longest {
 		next.OutputTokens = outputTokens.drawTokens(r)
-		if o.MaxOutputTokens > 0 {
-			next.OutputTokens = min(next.OutputTokens, o.MaxOutputTokens)
-		}
 		all = append(all, next)
 		if r.Float64() >= continues[min(next.Turn, len(continues)-1)] {
 			break
