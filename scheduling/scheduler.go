@@ -175,7 +175,7 @@ func (s *Scheduler) begin(r *Request) *Cycle {
 	c.Snapshot = s.pool.Snapshot()
 	c.PromptTokens = r.Prompt.Len()
 	c.pool = s.pool
-	c.freshAfter = s.pool.now().Add(-s.maxAge).UnixNano()
+	c.freshAfter = s.pool.now().UnixNano() - int64(s.maxAge)
 	c.seed = s.seed + s.picks.Add(1)<<20
 	c.draws = 0
 	return c

@@ -28,16 +28,16 @@ const (
 	runBlocks     = segmentBlocks * runSegments
 )
 
-// run is a stretch of a chain that is held as a whole by each of its holders. Who holds a run holds those before it. What a
-// lookup or an eviction needs comes first, in one cache line.
+// run is a stretch of a chain that is held as a whole by each of its holders. Who holds a run holds those before it. What
+// lookups and evictions need of a short run, and the lease of one holder, are in the first cache line.
 type run struct {
 	version     atomic.Uint32 // odd while blocks that a reader may have seen change
 	length      atomic.Uint32 // blocks
 	first, last atomic.Uint64 // its hashes at either end
 	holders     int32         // how many; writer only
-	recent      uint32        // a lease that was used lately; writer only
+	own         lease         // of one holder, if it has a run; writer only
 	segments    [runSegments]atomic.Uint32
-	_           [24]byte
+	_           [12]byte
 }
 
 // holders is a set of slots for each run, words words long.
@@ -54,8 +54,11 @@ const none = ^uint32(0)
 
 // lease is one endpoint's hold on one run. Leases of an endpoint are a list from the least to the most recently used, and
 // a tree along the chain. A lease is used whenever one behind it is, and just after, so the oldest has none behind it.
+//
+// Leases are numbered: those below len(Index.runs) are the own leases of the runs with these numbers, which saves most runs
+// a second cache line and an entry in a table; the others are in Index.more.
 type lease struct {
-	run, slot    uint32
+	run, slot    uint32 // run is none if nobody has the lease
 	parent       uint32 // on the run before
 	children     int32
 	older, newer uint32
@@ -84,8 +87,8 @@ type Index struct {
 	holders atomic.Pointer[holders]
 
 	mu           sync.Mutex // held by writers
-	byHolder     table      // run and slot -> lease
-	leases       []lease
+	byHolder     table      // run and slot -> lease, of those in more
+	more         []lease
 	held         []holding
 	freeRuns     free
 	freeSegments free
@@ -132,24 +135,24 @@ func New(o Options) (*Index, error) {
 	words := (o.MaxEndpoints + 63) / 64
 	x.walks.New = func() any { return &walk{alive: make([]uint64, words), held: make([]uint64, words)} }
 
-	// A unit is a run of two segments and two holders. The sets of holders may be there twice, while they grow.
-	unit := runBytes + 3*8*words/2 + 2*(8*segmentBlocks+4) + 2*(leaseBytes+4) + 4
-	least := o.MaxEndpoints + 4*runSegments
+	// A unit is a run of two segments with two holders. The sets of holders may be there twice, while they grow.
+	unit := runBytes + 3*8*words/2 + 2*(8*segmentBlocks+4) + leaseBytes + 4 + 4
+	least := 2*o.MaxEndpoints + 4*runSegments
 	units := o.MaxBytes / unit
-	for units*unit+tableBytes(units)+tableBytes(2*units) > o.MaxBytes {
+	for units*unit+2*tableBytes(units) > o.MaxBytes {
 		units -= units/32 + 1
 	}
 	if units < least {
 		return nil, fmt.Errorf("max bytes %d: at least %d are needed for %d endpoints",
-			o.MaxBytes, least*unit+tableBytes(least)+tableBytes(2*least), o.MaxEndpoints)
+			o.MaxBytes, least*unit+2*tableBytes(least), o.MaxEndpoints)
 	}
 	x.runs = slab[run](units)
 	x.hashes = slab[uint64](2 * units * segmentBlocks)
-	x.leases = slab[lease](2 * units)
+	x.more = slab[lease](units)
 	x.holders.Store(&holders{1, slab[uint64](units)})
 	x.byFirst.init(func(id uint32) uint64 { return x.runs[id].first.Load() })
-	x.byHolder.init(func(l uint32) uint64 { return holderKey(x.leases[l].run, x.leases[l].slot) })
-	x.freeRuns.max, x.freeSegments.max, x.freeLeases.max = uint32(units), uint32(2*units), uint32(2*units)
+	x.byHolder.init(func(l uint32) uint64 { return holderKey(x.lease(l).run, x.lease(l).slot) })
+	x.freeRuns.max, x.freeSegments.max, x.freeLeases.max = uint32(units), uint32(2*units), uint32(units)
 	return x, nil
 }
 
@@ -262,17 +265,13 @@ func (x *Index) hash(r *run, i int) uint64 {
 type Stats struct {
 	// Blocks counts a block once for each endpoint that holds it.
 	Blocks int
-	// Runs and Leases are the pieces that they are stored in.
-	Runs, Leases int
+	// Runs is the number of pieces that they are stored in.
+	Runs int
 }
 
 // Stats returns the index's size.
 func (x *Index) Stats() Stats {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	return Stats{
-		Blocks: x.blocks,
-		Runs:   int(x.freeRuns.next) - len(x.freeRuns.back),
-		Leases: int(x.freeLeases.next) - len(x.freeLeases.back),
-	}
+	return Stats{Blocks: x.blocks, Runs: int(x.freeRuns.next) - len(x.freeRuns.back)}
 }

@@ -102,12 +102,12 @@ func (x *Index) Insert(slot, generation uint32, chain []uint64) {
 		has--
 	}
 	if has > 0 {
-		last = x.lease(path[has-1], slot)
+		last = x.leaseOn(path[has-1], slot)
 	}
 	for _, id := range path[has:] {
 		last = x.hold(id, slot, last)
 	}
-	if pos < len(chain) && last != none && x.runs[x.leases[last].run].holders == 1 && x.leases[last].children == 0 {
+	if pos < len(chain) && last != none && x.runs[x.lease(last).run].holders == 1 && x.lease(last).children == 0 {
 		pos += x.extend(last, chain[pos:])
 	}
 	for pos < len(chain) {
@@ -117,8 +117,7 @@ func (x *Index) Insert(slot, generation uint32, chain []uint64) {
 		x.byFirst.add(chain[pos], id)
 		pos += n
 	}
-	x.runs[x.leases[last].run].recent = last
-	for l := last; l != none; l = x.leases[l].parent {
+	for l := last; l != none; l = x.lease(l).parent {
 		if h.newest != l {
 			x.unlink(l)
 			x.link(l, h.newest)
@@ -155,7 +154,7 @@ func (x *Index) fit(slot uint32) {
 	h := &x.held[slot]
 	for h.blocks > h.capacity {
 		l := h.oldest
-		id := x.leases[l].run
+		id := x.lease(l).run
 		r := &x.runs[id]
 		keep := int(r.length.Load()) - (h.blocks - h.capacity)
 		switch {
@@ -178,6 +177,7 @@ func (x *Index) fit(slot uint32) {
 func (x *Index) create(chain []uint64) uint32 {
 	id := x.freeRuns.take()
 	r := &x.runs[id]
+	r.own.run = none
 	r.version.Add(1)
 	x.write(r, 0, chain)
 	r.version.Add(1)
@@ -189,13 +189,14 @@ func (x *Index) write(r *run, at int, chain []uint64) {
 	if len(chain) == 0 {
 		return
 	}
-	for i, hash := range chain {
-		block := at + i
+	for rest, block := chain, at; len(rest) > 0; {
 		if block%segmentBlocks == 0 {
 			r.segments[block/segmentBlocks].Store(x.freeSegments.take())
 		}
-		segment := int(r.segments[block/segmentBlocks].Load())
-		atomic.StoreUint64(&x.hashes[segment*segmentBlocks+block%segmentBlocks], hash)
+		segment := int(r.segments[block/segmentBlocks].Load()) * segmentBlocks
+		n := min(segmentBlocks-block%segmentBlocks, len(rest))
+		overwrite(x.hashes[segment+block%segmentBlocks:], rest[:n])
+		rest, block = rest[n:], block+n
 	}
 	if at == 0 {
 		r.first.Store(chain[0])
@@ -204,13 +205,24 @@ func (x *Index) write(r *run, at int, chain []uint64) {
 	r.length.Store(uint32(at + len(chain)))
 }
 
+// overwrite copies hashes into a segment with plain stores; atomic ones would cost more than the rest of an insertion. A
+// reader may still be looking at what the segment held before: each word that it loads is of one life or the other, and
+// the run's version, which the writer changes before and after, tells it to look again.
+//
+//go:norace
+func overwrite(segment, hashes []uint64) {
+	for i, h := range hashes {
+		segment[i] = h
+	}
+}
+
 // extend lets the only holder's last run grow, and returns by how many blocks.
 func (x *Index) extend(l uint32, chain []uint64) int {
-	r := &x.runs[x.leases[l].run]
+	r := &x.runs[x.lease(l).run]
 	length := int(r.length.Load())
 	n := min(len(chain), runBlocks-length)
 	x.write(r, length, chain[:n])
-	x.held[x.leases[l].slot].blocks += n
+	x.held[x.lease(l).slot].blocks += n
 	x.blocks += n
 	return n
 }
@@ -243,12 +255,8 @@ func (x *Index) split(id uint32, at int) (front uint32) {
 		atomic.StoreUint64(&holders.of(front)[w], word)
 		for ; word != 0; word &= word - 1 {
 			slot := uint32(64*w + bits.TrailingZeros64(word))
-			back := x.lease(id, slot)
-			l := x.freeLeases.take()
-			x.leases[l] = lease{run: front, slot: slot, parent: x.leases[back].parent, children: 1}
-			x.leases[back].parent = l
-			x.link(l, back)
-			x.byHolder.add(holderKey(front, slot), l)
+			back := x.leaseOn(id, slot)
+			x.lease(back).parent = x.grant(lease{run: front, slot: slot, parent: x.lease(back).parent, children: 1}, back)
 		}
 	}
 	x.byFirst.replace(hashes[0], id, front)
@@ -265,46 +273,62 @@ func (x *Index) holds(id, slot uint32) bool {
 	return x.holders.Load().of(id)[slot/64]&(1<<(slot%64)) != 0
 }
 
-// lease returns the lease of an endpoint on a run that it holds.
-func (x *Index) lease(id, slot uint32) uint32 {
-	if l := x.runs[id].recent; x.leases[l].run == id && x.leases[l].slot == slot {
-		return l
+// lease returns a lease by its number.
+func (x *Index) lease(l uint32) *lease {
+	if int(l) < len(x.runs) {
+		return &x.runs[l].own
+	}
+	return &x.more[int(l)-len(x.runs)]
+}
+
+// leaseOn returns the lease of an endpoint on a run that it holds.
+func (x *Index) leaseOn(id, slot uint32) uint32 {
+	if own := &x.runs[id].own; own.run == id && own.slot == slot {
+		return id
 	}
 	l, _ := x.byHolder.get(holderKey(id, slot))
 	return l
 }
 
-// hold gives an endpoint a lease on a run.
-func (x *Index) hold(id, slot, parent uint32) uint32 {
-	l := x.freeLeases.take()
-	x.leases[l] = lease{run: id, slot: slot, parent: parent}
-	if parent != none {
-		x.leases[parent].children++
+// grant gives a lease on a run to an endpoint that does not hold it, and puts it into the endpoint's list.
+func (x *Index) grant(given lease, behind uint32) uint32 {
+	l := given.run
+	if x.runs[l].own.run != none {
+		l = uint32(len(x.runs)) + x.freeLeases.take()
+		x.byHolder.add(holderKey(given.run, given.slot), l)
 	}
-	x.link(l, x.held[slot].newest)
-	x.byHolder.add(holderKey(id, slot), l)
+	*x.lease(l) = given
+	x.link(l, behind)
+	return l
+}
+
+// hold gives an endpoint a lease on a run, behind its lease on the run before.
+func (x *Index) hold(id, slot, parent uint32) uint32 {
+	if parent != none {
+		x.lease(parent).children++
+	}
 	r := &x.runs[id]
-	r.recent = l
 	r.holders++
 	x.held[slot].blocks += int(r.length.Load())
 	x.blocks += int(r.length.Load())
 	word := &x.holders.Load().of(id)[slot/64]
 	atomic.StoreUint64(word, *word|1<<(slot%64))
-	return l
+	return x.grant(lease{run: id, slot: slot, parent: parent}, x.held[slot].newest)
 }
 
 // drop ends a lease that has none behind it, and forgets its run with the last holder.
 func (x *Index) drop(l uint32) {
-	gone := x.leases[l]
+	gone := *x.lease(l)
 	id, slot := gone.run, gone.slot
 	r := &x.runs[id]
 	x.unlink(l)
-	x.byHolder.remove(holderKey(id, slot), l)
 	if gone.parent != none {
-		x.leases[gone.parent].children--
+		x.lease(gone.parent).children--
 	}
-	x.leases[l].run = none
-	x.freeLeases.give(l)
+	if x.lease(l).run = none; l != id {
+		x.byHolder.remove(holderKey(id, slot), l)
+		x.freeLeases.give(l - uint32(len(x.runs)))
+	}
 	x.held[slot].blocks -= int(r.length.Load())
 	x.blocks -= int(r.length.Load())
 	word := &x.holders.Load().of(id)[slot/64]
@@ -321,35 +345,35 @@ func (x *Index) drop(l uint32) {
 
 // link puts a lease into its endpoint's list, just newer than another; none means at the old end.
 func (x *Index) link(l, behind uint32) {
-	h := &x.held[x.leases[l].slot]
+	this := x.lease(l)
+	h := &x.held[this.slot]
 	ahead := h.oldest
-	if behind != none {
-		ahead = x.leases[behind].newer
-	}
-	x.leases[l].older, x.leases[l].newer = behind, ahead
 	if behind == none {
 		h.oldest = l
 	} else {
-		x.leases[behind].newer = l
+		ahead = x.lease(behind).newer
+		x.lease(behind).newer = l
 	}
 	if ahead == none {
 		h.newest = l
 	} else {
-		x.leases[ahead].older = l
+		x.lease(ahead).older = l
 	}
+	this.older, this.newer = behind, ahead
 }
 
 func (x *Index) unlink(l uint32) {
-	h, older, newer := &x.held[x.leases[l].slot], x.leases[l].older, x.leases[l].newer
-	if older == none {
-		h.oldest = newer
+	this := x.lease(l)
+	h := &x.held[this.slot]
+	if this.older == none {
+		h.oldest = this.newer
 	} else {
-		x.leases[older].newer = newer
+		x.lease(this.older).newer = this.newer
 	}
-	if newer == none {
-		h.newest = older
+	if this.newer == none {
+		h.newest = this.older
 	} else {
-		x.leases[newer].older = older
+		x.lease(this.newer).older = this.older
 	}
 }
 

@@ -50,13 +50,6 @@ type LoRA struct{}
 
 // Score implements scheduling.Scorer.
 func (LoRA) Score(c *scheduling.Cycle, slots []scheduling.Slot, scores []float64) {
-	worth := [...]float64{
-		scheduling.ResidencyUnknown: scheduling.Abstain,
-		scheduling.NotResident:      0,
-		scheduling.AdapterWaiting:   0.6,
-		scheduling.AdapterFree:      0.8,
-		scheduling.AdapterActive:    1,
-	}
 	if c.Request.Adapter == "" {
 		for i := range scores {
 			scores[i] = scheduling.Abstain
@@ -65,8 +58,16 @@ func (LoRA) Score(c *scheduling.Cycle, slots []scheduling.Slot, scores []float64
 	}
 	adapter := c.Adapter()
 	for i, slot := range slots {
-		scores[i] = worth[adapter.At(slot)]
+		scores[i] = residencyScores[adapter.At(slot)]
 	}
+}
+
+var residencyScores = [...]float64{
+	scheduling.ResidencyUnknown: scheduling.Abstain,
+	scheduling.NotResident:      0,
+	scheduling.AdapterWaiting:   0.6,
+	scheduling.AdapterFree:      0.8,
+	scheduling.AdapterActive:    1,
 }
 
 // Session keeps the requests of a session together without remembering it: rendezvous hashing of the session and the
