@@ -11,10 +11,14 @@ import (
 // Default sends a request where most of its prompt is cached, unless that endpoint has much more to do than the others.
 //
 //	3  Prefix            the cached fraction of the prompt; yields to load
-//	2  InFlightRequests  what this process has placed there
+//	4  InFlightTokens    what this process has there to prefill
+//	1  InFlightRequests  what this process has there at all
 //	1  Queue             what waits in the engine, if it says
 //	1  KVUtilization     room in the KV cache, if it says
 //	1  LoRA              the adapter is there, if the request wants one
+//
+// Tokens weigh most because prompts differ by a factor of a hundred: requests alone do not show the one that will keep an
+// engine busy for seconds.
 //
 // index is the memory of what was sent where, and serves one pool.
 func Default(index *prefix.Index) scheduling.Profile {
@@ -22,7 +26,8 @@ func Default(index *prefix.Index) scheduling.Profile {
 		Producers: []scheduling.Producer{&prefix.Producer{Index: index}},
 		Scorers: []scheduling.Weighted{
 			{Scorer: scorer.Prefix{}, Weight: 3},
-			{Scorer: scorer.InFlightRequests{}, Weight: 2},
+			{Scorer: scorer.InFlightTokens{}, Weight: 4},
+			{Scorer: scorer.InFlightRequests{}, Weight: 1},
 			{Scorer: scorer.Queue{}, Weight: 1},
 			{Scorer: scorer.KVUtilization{}, Weight: 1},
 			{Scorer: scorer.LoRA{}, Weight: 1},

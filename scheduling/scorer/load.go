@@ -68,8 +68,8 @@ func (s InFlightRequests) Score(c *scheduling.Cycle, slots []scheduling.Slot, sc
 	}
 }
 
-// InFlightTokens prefers endpoints that would start on the request soonest: it counts the prompt tokens placed there and
-// not yet prefilled, and those of this request that are not cached there. It reads the ledger and never abstains.
+// InFlightTokens prefers endpoints on which this process has few prompt tokens waiting to be prefilled. It reads the
+// ledger, which is exact for what this process placed, and never abstains.
 type InFlightTokens struct {
 	// HalfAt is the number of tokens that scores 0.5; 0 means 16384.
 	HalfAt float64
@@ -79,6 +79,6 @@ type InFlightTokens struct {
 func (s InFlightTokens) Score(c *scheduling.Cycle, slots []scheduling.Slot, scores []float64) {
 	half := halfOr(s.HalfAt, 16384)
 	for i, slot := range slots {
-		scores[i] = falling(float64(c.PrefillTokens(slot)+c.Uncached(slot)), half)
+		scores[i] = falling(float64(c.PrefillTokens(slot)), half)
 	}
 }
