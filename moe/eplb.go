@@ -82,10 +82,11 @@ func (b *EPLB) layer(into *Placement, layer, groups, nodes int) {
 	}
 	b.pack(b.group, nodes)
 	b.member = resize(b.member, into.Experts)
-	for e := range b.member {
-		g := e / perGroup
-		at := int(b.place.pack[g])*groups/nodes + int(b.place.rank[g])
-		b.member[at*perGroup+e%perGroup] = int32(e)
+	for g := range groups {
+		at := (int(b.place.pack[g])*groups/nodes + int(b.place.rank[g])) * perGroup
+		for i := range perGroup {
+			b.member[at+i] = int32(g*perGroup + i)
+		}
 	}
 
 	row := into.Row(layer)
