@@ -60,6 +60,8 @@ type Placer struct {
 	Effort int
 
 	planner
+	eplb  EPLB
+	other Placement
 }
 
 // Report is what a plan achieves. Its slices are valid until the next plan.
@@ -139,9 +141,38 @@ func (b *Placer) Plan(into *Placement, loads Loads, cluster Cluster) (Report, er
 			b.shaker.search(&b.layout, goal, effort, math.MaxInt32, uint64(l))
 			b.layout.refill()
 		}
+		if r.rule == Anywhere && r.survive == Nothing && b.layout.top() > goal {
+			b.challenge(goal)
+		}
 		b.finish(into, l, bound)
 	}
 	return b.report(), nil
+}
+
+// challenge takes EPLB's plan of the layer as another start, without what it has twice on a GPU, and keeps the better plan.
+func (b *Placer) challenge(goal float64) {
+	y := &b.layout
+	if b.eplb.Plan(&b.other, Loads{Layers: 1, Experts: y.experts, Tokens: y.weight}, y.cluster) != nil {
+		return
+	}
+	top := y.top()
+	b.shaker.save(y)
+	y.empty()
+	for s, e := range b.other.Row(0) {
+		if e != Empty && y.canPut(e, y.cluster.GPU(s)) {
+			y.put(e, s)
+		}
+	}
+	if b.FillSlots {
+		b.builder.prepare(y)
+		b.builder.complete(y)
+	}
+	y.weigh()
+	y.descend(goal, math.MaxInt32)
+	y.weigh()
+	if y.top() >= top {
+		b.shaker.restore(y)
+	}
 }
 
 func shakes(effort, slots int) int {
