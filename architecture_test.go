@@ -24,6 +24,7 @@ var cores = map[string][]string{
 	"scheduling/prefix": {"scheduling", "kvcache/blockhash"},
 	"scheduling/policy": {"scheduling", "scheduling/picker", "scheduling/prefix", "scheduling/scorer", "kvcache/blockhash"},
 	"kvcache/blockhash": {},
+	"kvcache/token":     {},
 	"moe":               {},
 	"gateway/api":       {},
 	"gateway":           {"gateway/api", "scheduling"},
