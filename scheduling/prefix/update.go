@@ -211,6 +211,7 @@ func (x *Index) write(r *run, at int, chain []uint64) {
 //
 //go:norace
 func overwrite(segment, hashes []uint64) {
+	//lint:ignore S1001 the race detector knows copy, wherever it is called from
 	for i, h := range hashes {
 		segment[i] = h
 	}
