@@ -75,13 +75,7 @@ func (b *builder) build(y *layout) (missing int) {
 	for e := range y.experts {
 		y.share[e] = y.weight[e] / float64(b.want[e])
 	}
-	b.order = resize(b.order, y.experts)
-	for e := range b.order {
-		b.order[e] = int32(e)
-	}
-	slices.SortFunc(b.order, func(i, j int32) int {
-		return cmp.Or(cmp.Compare(y.share[j], y.share[i]), cmp.Compare(i, j))
-	})
+	b.sort(y)
 	for _, e := range b.order {
 		for range b.want[e] {
 			if g := b.lightest(y, e); g >= 0 {
@@ -90,6 +84,16 @@ func (b *builder) build(y *layout) (missing int) {
 		}
 	}
 	return b.complete(y)
+}
+
+func (b *builder) sort(y *layout) {
+	b.order = resize(b.order, y.experts)
+	for e := range b.order {
+		b.order[e] = int32(e)
+	}
+	slices.SortFunc(b.order, func(i, j int32) int {
+		return cmp.Or(cmp.Compare(y.share[j], y.share[i]), cmp.Compare(i, j))
+	})
 }
 
 func (b *builder) prepare(y *layout) {
@@ -139,7 +143,7 @@ func (b *builder) lightest(y *layout, e int32) int {
 	best := -1
 	nodes := y.onNode[int(e)*y.cluster.nodes() : (int(e)+1)*y.cluster.nodes()]
 	homeless := y.rule == Homed && nodes[y.home[e]] == 0
-	second := y.twoNodes && y.least[e] > 1 && y.count[e] == 1
+	second := y.lacksNode(e)
 	for g, room := range b.room {
 		n := y.node[g]
 		if room == 0 || !y.canPut(e, g) || best >= 0 && y.load[g] >= y.load[best] {
@@ -155,14 +159,7 @@ func (b *builder) lightest(y *layout, e int32) int {
 
 // complete gives experts that have too few replicas a slot, then fills slots that are left.
 func (b *builder) complete(y *layout) (missing int) {
-	for _, e := range b.order {
-		for y.count[e] < y.least[e] {
-			if !b.squeeze(y, e) {
-				missing += int(y.least[e] - y.count[e])
-				break
-			}
-		}
-	}
+	missing = b.mend(y)
 	for {
 		g, e := b.spare(y)
 		if g < 0 {
@@ -172,6 +169,37 @@ func (b *builder) complete(y *layout) (missing int) {
 	}
 	y.weigh()
 	return missing
+}
+
+// mend gives experts the replicas that they must have, where they must be. It returns how many have found no slot.
+func (b *builder) mend(y *layout) (missing int) {
+	for _, e := range b.order {
+		for y.count[e] < y.least[e] || y.lacksNode(e) || y.lacksHome(e) {
+			if !b.squeeze(y, e) {
+				missing += max(int(y.least[e]-y.count[e]), 1)
+				break
+			}
+		}
+	}
+	return missing
+}
+
+// lacksNode: must the next replica of e be on another node?
+func (y *layout) lacksNode(e int32) bool {
+	if !y.twoNodes || y.least[e] < 2 || y.count[e] == 0 {
+		return false
+	}
+	n := 0
+	for _, have := range y.onNode[int(e)*y.cluster.nodes() : (int(e)+1)*y.cluster.nodes()] {
+		if have > 0 {
+			n++
+		}
+	}
+	return n < 2
+}
+
+func (y *layout) lacksHome(e int32) bool {
+	return y.rule == Homed && y.onNode[int(e)*y.cluster.nodes()+int(y.home[e])] == 0
 }
 
 // spare finds an empty slot on a GPU, lightest first, and the expert with the greatest share that may go there.
@@ -204,7 +232,7 @@ func (b *builder) squeeze(y *layout, e int32) bool {
 	per, nodes := y.cluster.SlotsPerGPU, y.onNode[int(e)*y.cluster.nodes():(int(e)+1)*y.cluster.nodes()]
 	fits := func(g int) bool {
 		return y.canPut(e, g) && (y.rule != Homed || nodes[y.home[e]] > 0 || y.node[g] == y.home[e]) &&
-			(!y.twoNodes || y.count[e] != 1 || nodes[y.node[g]] == 0)
+			(!y.lacksNode(e) || nodes[y.node[g]] == 0)
 	}
 	for g, room := range b.room {
 		if room == 0 || y.closed[g] {

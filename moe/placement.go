@@ -158,15 +158,18 @@ func (p *Placement) reset(layers, experts int, c Cluster) {
 
 // index fills LogicalToPhysical and First of a layer from PhysicalToLogical, replicas in the order of their slots.
 func (p *Placement) index(layer int) {
-	first := p.First[layer*(p.Experts+1) : (layer+1)*(p.Experts+1)]
-	row, to := p.Row(layer), p.LogicalToPhysical[layer*p.Cluster.Slots():]
+	n := p.Cluster.Slots()
+	index(p.Row(layer), p.Experts, p.First[layer*(p.Experts+1):(layer+1)*(p.Experts+1)], p.LogicalToPhysical[layer*n:(layer+1)*n])
+}
+
+func index(row []int32, experts int, first, to []int32) {
 	clear(first)
 	for _, e := range row {
 		if e != Empty {
 			first[e+1]++
 		}
 	}
-	for e := range p.Experts {
+	for e := range experts {
 		first[e+1] += first[e]
 	}
 	// first[e] runs to the end of e's slots, which is the start of the next one's.
@@ -176,6 +179,6 @@ func (p *Placement) index(layer int) {
 			first[e]++
 		}
 	}
-	copy(first[1:], first[:p.Experts])
+	copy(first[1:], first[:experts])
 	first[0] = 0
 }

@@ -138,6 +138,8 @@ func (y *layout) weigh() {
 	for e, n := range y.count {
 		if n > 0 {
 			y.share[e] = y.weight[e] / float64(n)
+		} else {
+			y.share[e] = y.weight[e]
 		}
 	}
 	for g := range y.load {

@@ -101,16 +101,19 @@ func (k *shaker) save(y *layout) {
 	k.copies, k.filled = y.copies, y.filled()
 }
 
-func (k *shaker) restore(y *layout) {
+func (k *shaker) restore(y *layout) { y.rebuild(k.at, k.copies) }
+
+// rebuild goes back to slots as they were, with the copies counted then.
+func (y *layout) rebuild(at []int32, copies int) {
 	y.empty()
 	was := y.was
 	y.was = nil
-	for s, e := range k.at {
+	for s, e := range at {
 		if e != Empty {
 			y.put(e, s)
 		}
 	}
-	y.was, y.copies = was, k.copies
+	y.was, y.copies = was, copies
 	y.weigh()
 }
 
