@@ -195,36 +195,28 @@ func (b *planner) lack(layer int, what string) {
 // returns the least greatest GPU load that is possible.
 func (b *planner) prepare(r rules, layer int) float64 {
 	y := &b.layout
-	slots := y.cluster.live() * y.cluster.SlotsPerGPU
 	y.rule, y.twoNodes = r.rule, false
 	for e := range y.least {
 		y.least[e] = 1
 	}
-	copies := int32(1)
-	switch {
-	case r.survive == Nothing:
-	case y.cluster.live() < 2:
-		b.lack(layer, "no other GPU to survive on")
-	case r.survive == AnyNode && !b.twoLiveNodes():
-		b.lack(layer, "no other node to survive on")
-	case r.survive == AnyNode && r.rule == Confined:
-		b.lack(layer, "groups confined to a node do not survive its loss")
-	default:
+	copies := int32(1) // of each expert on its group's node
+	if cover := y.cluster.Cover(y.experts, r.survive); r.survive != Nothing {
 		y.twoNodes = r.survive == AnyNode
-		copies = 2
-		if rest := slots - y.experts; rest < y.experts {
-			copies = 1
-			b.lack(layer, fmt.Sprintf("%d experts have one replica, to survive the loss of %s takes %d slots, there are %d",
-				y.experts-rest, r.survive, 2*y.experts, slots))
-			b.coverHeaviest(rest)
-		} else {
+		if r.rule == Confined && r.survive == AnyNode {
+			b.lack(layer, "groups confined to a node do not survive its loss")
+			y.twoNodes = false
+		} else if cover.Replicated {
 			for e := range y.least {
 				y.least[e] = 2
 			}
+			if r.rule == Confined {
+				copies = 2
+			}
+		} else {
+			b.lack(layer, fmt.Sprintf("%d of %d experts have one replica: %d slots more would let all survive the loss of %s",
+				y.experts-cover.Experts, y.experts, cover.Missing, r.survive))
+			b.coverHeaviest(cover.Experts)
 		}
-	}
-	if r.rule != Confined {
-		copies = 1
 	}
 	bound := 0.0
 	if y.rule != Anywhere {
@@ -236,36 +228,20 @@ func (b *planner) prepare(r rules, layer int) float64 {
 			bound = top
 		}
 	}
-	if y.rule == Confined && b.assigner.visits >= maxVisits {
-		// The node of a group is not proven best, so neither is the greatest share.
+	rule := y.rule
+	if rule == Confined {
+		// Other nodes for groups could have a lower greatest share, so only that over all nodes together is proven.
 		y.rule = Anywhere
-		bound = b.builder.counts(y)
-		y.rule = Confined
+	}
+	bound = max(bound, b.builder.counts(y))
+	if y.rule = rule; rule == Confined {
 		b.builder.counts(y)
-	} else if y.rule == Confined {
-		// Another assignment could have a lower greatest share, so only that over all nodes together is proven.
-		y.rule = Anywhere
-		bound = max(bound, b.builder.counts(y))
-		y.rule = Confined
-		b.builder.counts(y)
-	} else {
-		bound = max(bound, b.builder.counts(y))
 	}
 	sum := 0.0
 	for _, w := range y.weight {
 		sum += w
 	}
 	return max(bound, sum/float64(y.cluster.live()))
-}
-
-func (b *planner) twoLiveNodes() bool {
-	n := 0
-	for node := range b.layout.cluster.nodes() {
-		if b.layout.liveOn(node) > 0 {
-			n++
-		}
-	}
-	return n > 1
 }
 
 // coverHeaviest asks for two replicas of the n most loaded experts.

@@ -271,7 +271,7 @@ func (b *Rebalancer) spend(layer int, bound float64, copies int) {
 	goal := bound * (1 + DefaultTolerance)
 	if b.Split {
 		goal = sum(b.layout.load) / float64(y.cluster.live()) * (1 + DefaultTolerance)
-		b.relief.descend(y, goal, copies)
+		b.relief.search(y, goal, shakes(b.Effort, len(y.at))/50, copies, uint64(layer))
 		return
 	}
 	b.shaker.search(y, goal, shakes(b.Effort, len(y.at)), copies, uint64(layer))

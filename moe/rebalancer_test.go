@@ -124,7 +124,7 @@ func TestRebalancerRepairsAndResizes(t *testing.T) {
 		{"slots come", Cluster{Nodes: 4, GPUs: 16, SlotsPerGPU: 6}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			var old, p Placement
+			var old, p, fresh Placement
 			_, err := (&Placer{}).Plan(&old, loads, base)
 			require.NoError(t, err)
 			lost := 0
@@ -150,7 +150,11 @@ func TestRebalancerRepairsAndResizes(t *testing.T) {
 			checkLegal(t, &p)
 			replay(t, m, &old, &p)
 			require.Empty(t, m.Unmet)
-			require.Greater(t, m.Balance, .95)
+			_, err = (&Placer{}).Plan(&fresh, loads, c.then)
+			require.NoError(t, err)
+			best, err := (&Splitter{}).Balance(&fresh, loads)
+			require.NoError(t, err)
+			require.Greater(t, m.Balance, .97*best)
 			require.GreaterOrEqual(t, m.Balance, m.Before)
 		})
 	}
@@ -170,7 +174,7 @@ func TestRebalancerStopsWhereItDoesNotPay(t *testing.T) {
 		require.GreaterOrEqual(t, m.Saves, m.Takes)
 		return m
 	}
-	long, short, none := plan(time.Hour), plan(20*time.Millisecond), plan(time.Millisecond)
+	long, short, none := plan(time.Hour), plan(50*time.Millisecond), plan(time.Millisecond)
 	require.Greater(t, long.Transfers, short.Transfers)
 	require.Greater(t, short.Transfers, none.Transfers)
 	require.Zero(t, none.Transfers)

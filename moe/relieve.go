@@ -12,6 +12,14 @@ type relief struct {
 	slots    []int32
 	droppers []int32
 	before   []int32
+
+	top    float64 // of the search for the best move
+	copies int
+	move   move
+
+	chance       shaker
+	noise        float64
+	origin, plan []int32
 }
 
 // split computes loads of y by an exact split.
@@ -29,6 +37,32 @@ func (r *relief) split(y *layout) {
 	}
 	s.solve()
 	copy(y.load, s.load)
+}
+
+// search descends, then so many times again from the start with chance among the moves that promise most (a greedy randomised
+// search, Feo and Resende 1995), and keeps the best.
+func (r *relief) search(y *layout, goal float64, rounds, copies int, seed uint64) {
+	r.chance.state = seed
+	r.origin = append(r.origin[:0], y.at...)
+	first := y.copies
+	r.noise = 0
+	r.descend(y, goal, copies)
+	top, made := y.top(), y.copies
+	r.plan = append(r.plan[:0], y.at...)
+	for range rounds {
+		if top <= goal {
+			break
+		}
+		y.rebuild(r.origin, first)
+		r.noise = .5
+		r.descend(y, goal, copies)
+		if now := y.top(); now < top {
+			top, made = now, y.copies
+			r.plan = append(r.plan[:0], y.at...)
+		}
+	}
+	y.rebuild(r.plan, made)
+	r.split(y)
 }
 
 // descend moves until the goal is met or the budget is spent.
@@ -54,7 +88,7 @@ func (r *relief) descend(y *layout, goal float64, copies int) {
 // best is the move with the greatest relief a copy, which is its top.
 func (r *relief) best(y *layout, copies int) move {
 	top, per := y.top(), y.cluster.SlotsPerGPU
-	var m move
+	r.top, r.copies, r.move = top, copies, move{}
 	tokens := r.splitter.tokens
 	r.droppers = r.droppers[:0]
 	for s, a := range y.at {
@@ -62,57 +96,68 @@ func (r *relief) best(y *layout, copies int) move {
 			r.droppers = append(r.droppers, int32(s))
 		}
 	}
-	consider := func(after float64, n int, with func() move) {
-		if gain := (top - after) / float64(max(n, 1)); n <= copies && gain > m.top*(1+1e-9) && gain > top*1e-9 {
-			m = with()
-			m.top, m.copies = gain, n
-		}
-	}
 	for h, heavy := range y.load {
 		if heavy < top*(1-1e-9) {
 			continue
 		}
-		k := 0.0
+		level := 0.0 // GPUs that share what h is relieved of
 		for _, part := range r.splitter.part {
 			if part == r.splitter.part[h] {
-				k++
+				level++
 			}
 		}
 		for i := h * per; i < (h+1)*per; i++ {
-			a := y.at[i]
-			if a == Empty {
+			if y.at[i] == Empty {
 				continue
 			}
-			for j, b := range y.at {
-				g := j / per
-				light := y.load[g]
+			for g, light := range y.load {
 				if y.closed[g] || light >= heavy*(1-1e-9) {
 					continue
 				}
-				d := tokens[i] - tokens[j]
-				after := max(heavy-d/k, light+d)
-				if after >= top || (top-after)/2 <= m.top && y.was != nil && b != Empty && y.held(a, h) && y.held(b, g) {
-					continue
+				for j := g * per; j < (g+1)*per; j++ {
+					if d := tokens[i] - tokens[j]; light+d < top && d > 0 {
+						r.trySwap(y, i, j, max(heavy-d/level, light+d))
+					}
 				}
-				if !y.canShift(a, h, g) || b != Empty && !y.canShift(b, g, h) {
-					continue
-				}
-				n := y.extra(a, h, g)
-				if b != Empty {
-					n += y.extra(b, g, h)
-				}
-				consider(after, n, func() move { return move{slot: i, with: j} })
 			}
 			for _, s := range r.droppers {
-				r.tryReplica(y, h, i, int(s), k, consider)
+				r.tryReplica(y, h, i, int(s), level)
 			}
 		}
 	}
-	return m
+	return r.move
+}
+
+// consider keeps a move that leaves its GPUs with so much if it relieves more a copy than those before.
+func (r *relief) consider(after float64, copies int, m move) {
+	gain := (r.top - after) / float64(max(copies, 1))
+	if r.noise > 0 {
+		gain *= 1 + r.noise*float64(r.chance.next(1<<20))/(1<<20)
+	}
+	if copies <= r.copies && gain > r.move.top*(1+1e-9) && gain > r.top*1e-9 {
+		m.top, m.copies = gain, copies
+		r.move = m
+	}
+}
+
+func (r *relief) trySwap(y *layout, i, j int, after float64) {
+	if (r.top-after)*(1+r.noise) <= r.move.top {
+		return
+	}
+	a, b := y.at[i], y.at[j]
+	h, g := i/y.cluster.SlotsPerGPU, j/y.cluster.SlotsPerGPU
+	if !y.canShift(a, h, g) || b != Empty && !y.canShift(b, g, h) {
+		return
+	}
+	n := y.extra(a, h, g)
+	if b != Empty {
+		n += y.extra(b, g, h)
+	}
+	r.consider(after, n, move{slot: i, with: j})
 }
 
 // tryReplica considers a new replica of the expert in slot i of h, in slot s.
-func (r *relief) tryReplica(y *layout, h, i, s int, k float64, consider func(float64, int, func() move)) {
+func (r *relief) tryReplica(y *layout, h, i, s int, level float64) {
 	b, a, g := y.at[i], y.at[s], s/y.cluster.SlotsPerGPU
 	if a == b || g == h || !y.canPut(b, g) {
 		return
@@ -124,7 +169,7 @@ func (r *relief) tryReplica(y *layout, h, i, s int, k float64, consider func(flo
 	if a != Empty {
 		light -= tokens[s]
 		n += y.extra(a, g, -1)
-		// What a loses here goes to its other replicas; evenly is the worst that an exact split does.
+		// What a loses here goes to its other replicas; evenly is a guess, the exact split does better.
 		more := tokens[s] / float64(y.count[a]-1)
 		for w, set := range y.gpus(a) {
 			for ; set != 0; set &= set - 1 {
@@ -139,7 +184,6 @@ func (r *relief) tryReplica(y *layout, h, i, s int, k float64, consider func(flo
 	if light >= heavy {
 		return
 	}
-	z := min(tokens[i], (heavy-light)*k/(k+1))
-	after = max(after, heavy-z/k, light+z)
-	consider(after, n, func() move { return move{slot: s, with: alone, expert: b} })
+	z := min(tokens[i], (heavy-light)*level/(level+1))
+	r.consider(max(after, heavy-z/level, light+z), n, move{slot: s, with: alone, expert: b})
 }
