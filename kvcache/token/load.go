@@ -55,7 +55,7 @@ func load(file []byte, o Options) (*Tokenizer, error) {
 	if t.normalize, err = readNormalizer("normalizer", members["normalizer"], t.unicode); err != nil {
 		return nil, err
 	}
-	if err = t.pieces.read("pre_tokenizer", members["pre_tokenizer"]); err != nil {
+	if err = t.pieces.read("pre_tokenizer", members["pre_tokenizer"], t.normalize); err != nil {
 		return nil, err
 	}
 	if absent(members["model"]) {
@@ -71,6 +71,7 @@ func load(file []byte, o Options) (*Tokenizer, error) {
 	if err = t.addTokens(tokens); err != nil {
 		return nil, err
 	}
+	t.joints = newJoints(t)
 	if t.decoder, err = readDecoder(t, members["decoder"]); err != nil {
 		return nil, err
 	}
@@ -110,7 +111,7 @@ func (t *Tokenizer) addTokens(tokens []addedToken) error {
 			raw = append(raw, token)
 			continue
 		}
-		token.Content = string(t.normalize.apply(&scratch{}, []byte(token.Content)))
+		token.Content = string(t.normalize.apply(&scratch{}, []byte(token.Content), beginsText))
 		if token.Content == "" {
 			return at(path, errors.New("nothing is left of it when normalised"))
 		}

@@ -65,7 +65,7 @@ func readNormalizer(path string, raw []byte, u *unicodeTables) (normalizer, erro
 }
 
 // apply returns the text normalised: in a buffer of s, or the text itself when nothing changes.
-func (n normalizer) apply(s *scratch, text []byte) []byte {
+func (n normalizer) apply(s *scratch, text []byte, b beginning) []byte {
 	if len(text) == 0 {
 		return text
 	}
@@ -83,6 +83,8 @@ func (n normalizer) apply(s *scratch, text []byte) []byte {
 				continue
 			}
 			s.spare = appendReplaced(s.spare[:0], text, step.old, step.new)
+		case b == beginsNothing:
+			continue
 		default:
 			s.spare = append(append(s.spare[:0], step.prepend...), text...)
 		}
@@ -90,6 +92,20 @@ func (n normalizer) apply(s *scratch, text []byte) []byte {
 		text = s.normal
 	}
 	return text
+}
+
+// removes reports whether no normalised text contains a character.
+func (n normalizer) removes(character string) bool {
+	gone := false
+	for _, step := range n {
+		switch {
+		case len(character) == 1 && string(step.old) == character:
+			gone = !bytes.Contains(step.new, []byte(character))
+		case step.form != nil || bytes.Contains(step.new, []byte(character)) || bytes.Contains(step.prepend, []byte(character)):
+			gone = false
+		}
+	}
+	return gone
 }
 
 func appendReplaced(dst, text, old, new []byte) []byte {

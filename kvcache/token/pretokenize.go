@@ -15,6 +15,8 @@ type pretokenizer struct {
 	prepend     prependScheme
 	prependText string
 	cuts        []scanner // each applied to the pieces of the one before
+	words       bool      // one of them ends a piece wherever a letter meets a space
+	literals    bool      // one of them cuts at a string
 }
 
 // prependScheme says which sections of a text get a prefix that they do not begin with.
@@ -42,7 +44,7 @@ type pretokenizerFile struct {
 	Split       *bool   `json:"split"`
 }
 
-func (p *pretokenizer) read(path string, raw []byte) error {
+func (p *pretokenizer) read(path string, raw []byte, n normalizer) error {
 	if absent(raw) {
 		return nil
 	}
@@ -56,7 +58,7 @@ func (p *pretokenizer) read(path string, raw []byte) error {
 	switch file.Type {
 	case "Sequence":
 		for i, part := range file.Pretokenizers {
-			if err := p.read(fmt.Sprintf("%s.pretokenizers[%d]", path, i), part); err != nil {
+			if err := p.read(fmt.Sprintf("%s.pretokenizers[%d]", path, i), part, n); err != nil {
 				return err
 			}
 		}
@@ -69,7 +71,7 @@ func (p *pretokenizer) read(path string, raw []byte) error {
 		p.cuts = append(p.cuts, scanDigits(file.Individual))
 		return nil
 	case "Split":
-		return p.readSplit(path, &file)
+		return p.readSplit(path, &file, n)
 	}
 	return unsupported(path+".type", "no pre-tokenizer %q", file.Type)
 }
@@ -84,6 +86,7 @@ func (p *pretokenizer) readByteLevel(path string, file *pretokenizerFile) error 
 	}
 	if file.UseRegex == nil || *file.UseRegex {
 		p.cuts = append(p.cuts, scanGPT2)
+		p.words = true
 	}
 	return nil
 }
@@ -114,7 +117,7 @@ func (p *pretokenizer) readMetaspace(path string, file *pretokenizerFile) error 
 	return nil
 }
 
-func (p *pretokenizer) readSplit(path string, file *pretokenizerFile) error {
+func (p *pretokenizer) readSplit(path string, file *pretokenizerFile, n normalizer) error {
 	switch {
 	case file.Pattern == nil || file.Pattern.String == nil && file.Pattern.Regex == nil:
 		return at(path+".pattern", fmt.Errorf("is missing"))
@@ -128,7 +131,11 @@ func (p *pretokenizer) readSplit(path string, file *pretokenizerFile) error {
 		if !slices.Contains([]string{"Isolated", "MergedWithNext", "MergedWithPrevious"}, file.Behavior) {
 			return unsupported(path+".behavior", "no behavior %q", file.Behavior)
 		}
+		if n.removes(*literal) && p.mark == 0 {
+			return nil // Gemma cuts at spaces that its normaliser has replaced
+		}
 		p.cuts = append(p.cuts, scanLiteral(*literal, file.Behavior))
+		p.literals = true
 		return nil
 	}
 	if file.Behavior != "Isolated" {
@@ -139,17 +146,18 @@ func (p *pretokenizer) readSplit(path string, file *pretokenizerFile) error {
 		return unsupported(path+".pattern.Regex", "no matcher for %q", *file.Pattern.Regex)
 	}
 	p.cuts = append(p.cuts, scan)
+	p.words = p.words || *file.Pattern.Regex != patternNumbers3 && *file.Pattern.Regex != patternCJK
 	return nil
 }
 
-// append cuts a section of the normalised text and appends the tokens of its pieces. First tells that the section begins
-// the text.
-func (p *pretokenizer) append(t *Tokenizer, s *scratch, dst []uint32, text []byte, first bool) []uint32 {
+// append cuts a section of the normalised text and appends the tokens of its pieces. B tells what the section
+// begins.
+func (p *pretokenizer) append(t *Tokenizer, s *scratch, dst []uint32, text []byte, b beginning) []uint32 {
 	if len(text) == 0 {
 		return dst
 	}
 	space := byte(' ')
-	prefixed := p.prepend == prependNever || p.prepend == prependFirst && !first
+	prefixed := p.prepend == prependNever || p.prepend == prependFirst && b != beginsText || b == beginsNothing
 	if !prefixed {
 		prefixed = bytes.HasPrefix(text, []byte(p.prependText)) || p.mark != 0 && text[0] == space
 	}

@@ -18,6 +18,7 @@ type Tokenizer struct {
 	names     map[uint32]addedName // of added tokens, by id
 	begin     []uint32
 	end       []uint32
+	joints    joints
 
 	scratch sync.Pool
 }
@@ -54,7 +55,7 @@ func (t *Tokenizer) giveBack(s *scratch) {
 // U+FFFD, one for each longest stretch that could have begun a character.
 func (t *Tokenizer) Append(dst []uint32, text []byte) []uint32 {
 	s := t.borrow()
-	dst = t.append(s, dst, text, false, true)
+	dst = t.append(s, dst, text, false, false)
 	t.giveBack(s)
 	return dst
 }
@@ -62,7 +63,7 @@ func (t *Tokenizer) Append(dst []uint32, text []byte) []uint32 {
 // AppendSpecial is Append for trusted text, as a chat template renders it: the names of special tokens in it become these.
 func (t *Tokenizer) AppendSpecial(dst []uint32, text []byte) []uint32 {
 	s := t.borrow()
-	dst = t.append(s, dst, text, true, true)
+	dst = t.append(s, dst, text, true, false)
 	t.giveBack(s)
 	return dst
 }
@@ -75,7 +76,7 @@ func (t *Tokenizer) CountSpecial(text []byte) int { return t.count(text, true) }
 
 func (t *Tokenizer) count(text []byte, special bool) int {
 	s := t.borrow()
-	s.ids = t.append(s, s.ids[:0], text, special, true)
+	s.ids = t.append(s, s.ids[:0], text, special, false)
 	n := len(s.ids)
 	t.giveBack(s)
 	return n
@@ -98,18 +99,18 @@ func (t *Tokenizer) ID(name string) (id uint32, ok bool) {
 	return t.model.vocab.find([]byte(name))
 }
 
-// append encodes a text, or its rest when first is not set.
-func (t *Tokenizer) append(s *scratch, dst []uint32, text []byte, special, first bool) []uint32 {
+// append encodes a text, or the rest of one of which the beginning has been encoded.
+func (t *Tokenizer) append(s *scratch, dst []uint32, text []byte, special, rest bool) []uint32 {
 	if !utf8.Valid(text) {
 		s.valid = appendValid(s.valid[:0], text)
 		text = s.valid
 	}
 	if t.raw == nil {
-		return t.appendSection(s, dst, text, special, first)
+		return t.appendSection(s, dst, text, special, begins(0, rest))
 	}
 	for done, next := 0, 0; done < len(text); {
 		token, start, end, after := t.raw.cut(t.unicode, text, done, next, special)
-		dst = t.appendSection(s, dst, text[done:start], special, first && done == 0)
+		dst = t.appendSection(s, dst, text[done:start], special, begins(done, rest))
 		if token == nil {
 			break
 		}
@@ -119,20 +120,40 @@ func (t *Tokenizer) append(s *scratch, dst []uint32, text []byte, special, first
 	return dst
 }
 
+// beginning says what begins where a section does, which decides on prefixes.
+type beginning int
+
+const (
+	beginsText    beginning = iota
+	beginsSection           // behind an added token
+	beginsNothing
+)
+
+func begins(done int, rest bool) beginning {
+	switch {
+	case done > 0:
+		return beginsSection
+	case rest:
+		return beginsNothing
+	}
+	return beginsText
+}
+
 // appendSection encodes what stands between two tokens that are found in the text as it is.
-func (t *Tokenizer) appendSection(s *scratch, dst []uint32, text []byte, special, first bool) []uint32 {
-	text = t.normalize.apply(s, text)
+func (t *Tokenizer) appendSection(s *scratch, dst []uint32, text []byte, special bool, b beginning) []uint32 {
+	text = t.normalize.apply(s, text, b)
 	if t.normal == nil {
-		return t.pieces.append(t, s, dst, text, first)
+		return t.pieces.append(t, s, dst, text, b)
 	}
 	for done, next := 0, 0; done < len(text); {
 		token, start, end, after := t.normal.cut(t.unicode, text, done, next, special)
-		dst = t.pieces.append(t, s, dst, text[done:start], first && done == 0)
+		dst = t.pieces.append(t, s, dst, text[done:start], b)
 		if token == nil {
 			break
 		}
 		dst = append(dst, token.ID)
 		done, next = end, after
+		b = beginsSection
 	}
 	return dst
 }
