@@ -171,8 +171,20 @@ func (b *builder) complete(y *layout) (missing int) {
 	return missing
 }
 
-// mend gives experts the replicas that they must have, where they must be. It returns how many have found no slot.
+// mend gives experts the replicas that they must have, where they must be. It returns how many have found no slot. Every expert
+// gets one, if need be at the cost of the rules.
 func (b *builder) mend(y *layout) (missing int) {
+	for _, e := range b.order {
+		if y.count[e] == 0 && !b.squeeze(y, e) {
+			y.rule, y.twoNodes = Anywhere, false
+			for i := range y.least {
+				y.least[i] = 1
+			}
+			clear(b.need)
+			b.squeeze(y, e)
+			missing++
+		}
+	}
 	for _, e := range b.order {
 		for y.count[e] < y.least[e] || y.lacksNode(e) || y.lacksHome(e) {
 			if !b.squeeze(y, e) {

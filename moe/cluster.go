@@ -60,12 +60,12 @@ func (c Cluster) check(p *problems) {
 	}
 }
 
-// checkBoth also refuses a cluster without a slot for each expert.
-func checkBoth(l Loads, c Cluster, p *problems) {
+// checkFit also refuses a cluster without a slot for each expert.
+func checkFit(l Loads, c Cluster, p *problems) {
 	before := len(p.errs)
-	l.check(p)
+	shaped := l.checkShape(p)
 	c.check(p)
-	if len(p.errs) > before {
+	if !shaped || len(p.errs) > before {
 		return
 	}
 	if l.Layers > math.MaxInt32/c.Slots() {
@@ -74,5 +74,12 @@ func checkBoth(l Loads, c Cluster, p *problems) {
 	if live := c.live() * c.SlotsPerGPU; live < l.Experts {
 		p.add("Loads.Experts", l.Experts,
 			fmt.Sprintf("must not exceed the slots of live GPUs: %d x %d = %d", c.live(), c.SlotsPerGPU, live))
+	}
+}
+
+func checkBoth(l Loads, c Cluster, p *problems) {
+	checkFit(l, c, p)
+	if l.Layers > 0 && l.Experts > 0 && l.Layers <= math.MaxInt32/l.Experts {
+		l.check(p)
 	}
 }

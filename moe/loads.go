@@ -46,17 +46,7 @@ func (l Loads) At(layer, expert int) (tokens float64, known bool) {
 }
 
 func (l Loads) check(p *problems) {
-	if l.Layers < 1 {
-		p.add("Loads.Layers", l.Layers, "must be at least 1")
-	}
-	if l.Experts < 1 {
-		p.add("Loads.Experts", l.Experts, "must be at least 1")
-	}
-	if l.Layers < 1 || l.Experts < 1 {
-		return
-	}
-	if l.Layers > math.MaxInt32/l.Experts {
-		p.add("Loads.Layers", l.Layers, "has too many experts in all")
+	if !l.checkShape(p) {
 		return
 	}
 	if n := l.Layers * l.Experts; len(l.Tokens) != n {
@@ -70,6 +60,23 @@ func (l Loads) check(p *problems) {
 			}
 		}
 	}
+}
+
+func (l Loads) checkShape(p *problems) bool {
+	if l.Layers < 1 {
+		p.add("Loads.Layers", l.Layers, "must be at least 1")
+	}
+	if l.Experts < 1 {
+		p.add("Loads.Experts", l.Experts, "must be at least 1")
+	}
+	if l.Layers < 1 || l.Experts < 1 {
+		return false
+	}
+	if l.Layers > math.MaxInt32/l.Experts {
+		p.add("Loads.Layers", l.Layers, "has too many experts in all")
+		return false
+	}
+	return true
 }
 
 // row writes a layer's loads with absent ones filled in.

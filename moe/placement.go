@@ -27,7 +27,7 @@ type Placement struct {
 func NewPlacement(layers, experts int, cluster Cluster, physicalToLogical []int32) (*Placement, error) {
 	p := &Placement{}
 	var bad problems
-	checkBoth(Loads{Layers: layers, Experts: experts, Tokens: make([]float64, max(layers*experts, 0))}, cluster, &bad)
+	checkFit(Loads{Layers: layers, Experts: experts}, cluster, &bad)
 	if len(bad.errs) == 0 && len(physicalToLogical) != layers*cluster.Slots() {
 		bad.add("len(physicalToLogical)", len(physicalToLogical), fmt.Sprintf("must be layers x slots: %d", layers*cluster.Slots()))
 	}

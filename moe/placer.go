@@ -87,27 +87,6 @@ type planner struct {
 	unmet    []string
 }
 
-// rules are what a plan must keep.
-type rules struct {
-	groups  int
-	rule    GroupRule
-	survive Survive
-}
-
-func (r rules) check(loads Loads, owner string, p *problems) {
-	if r.groups < 0 {
-		p.add(owner+".Groups", r.groups, "must not be negative")
-	} else if g := max(r.groups, 1); loads.Experts > 0 && loads.Experts%g != 0 {
-		p.add("Loads.Experts", loads.Experts, fmt.Sprintf("must be a multiple of %s.Groups: %d", owner, g))
-	}
-	if r.rule < Anywhere || r.rule > Confined {
-		p.add(owner+".Rule", int(r.rule), "must be Anywhere, Homed or Confined")
-	}
-	if r.survive < Nothing || r.survive > AnyNode {
-		p.add(owner+".Survive", int(r.survive), "must be Nothing, AnyGPU or AnyNode")
-	}
-}
-
 // Plan fills a placement. Errors are joined FieldErrors.
 func (b *Placer) Plan(into *Placement, loads Loads, cluster Cluster) (Report, error) {
 	r := rules{b.Groups, b.Rule, b.Survive}
@@ -185,77 +164,6 @@ func shakes(effort, slots int) int {
 func (b *planner) begin(layers, experts int, cluster Cluster) {
 	b.layout.reset(cluster, experts)
 	b.balances, b.bounds, b.unmet = resize(b.balances, layers), resize(b.bounds, layers), b.unmet[:0]
-}
-
-func (b *planner) lack(layer int, what string) {
-	b.unmet = append(b.unmet, fmt.Sprintf("layer %d: %s", layer, what))
-}
-
-// prepare sets the rules of a layer whose weights are set, and the replicas that experts must have and should have. It
-// returns the least greatest GPU load that is possible.
-func (b *planner) prepare(r rules, layer int) float64 {
-	y := &b.layout
-	y.rule, y.twoNodes = r.rule, false
-	for e := range y.least {
-		y.least[e] = 1
-	}
-	copies := int32(1) // of each expert on its group's node
-	if cover := y.cluster.Cover(y.experts, r.survive); r.survive != Nothing {
-		y.twoNodes = r.survive == AnyNode
-		if r.rule == Confined && r.survive == AnyNode {
-			b.lack(layer, "groups confined to a node do not survive its loss")
-			y.twoNodes = false
-		} else if cover.Replicated {
-			for e := range y.least {
-				y.least[e] = 2
-			}
-			if r.rule == Confined {
-				copies = 2
-			}
-		} else {
-			b.lack(layer, fmt.Sprintf("%d of %d experts have one replica: %d slots more would let all survive the loss of %s",
-				y.experts-cover.Experts, y.experts, cover.Missing, r.survive))
-			b.coverHeaviest(cover.Experts)
-		}
-	}
-	bound := 0.0
-	if y.rule != Anywhere {
-		top, ok := b.assigner.assign(y, max(r.groups, 1), copies)
-		if !ok {
-			b.lack(layer, fmt.Sprintf("groups of %d experts do not fit the nodes and are not kept %s", y.experts/max(r.groups, 1), r.rule))
-			y.rule = Anywhere
-		} else if r.rule == Confined {
-			bound = top
-		}
-	}
-	rule := y.rule
-	if rule == Confined {
-		// Other nodes for groups could have a lower greatest share, so only that over all nodes together is proven.
-		y.rule = Anywhere
-	}
-	bound = max(bound, b.builder.counts(y))
-	if y.rule = rule; rule == Confined {
-		b.builder.counts(y)
-	}
-	sum := 0.0
-	for _, w := range y.weight {
-		sum += w
-	}
-	return max(bound, sum/float64(y.cluster.live()))
-}
-
-// coverHeaviest asks for two replicas of the n most loaded experts.
-func (b *planner) coverHeaviest(n int) {
-	y := &b.layout
-	for range n {
-		best := -1
-		for e, w := range y.weight {
-			if y.least[e] == 1 && (best < 0 || w > y.weight[best]) {
-				best = e
-			}
-		}
-		y.least[best] = 2
-	}
 }
 
 // finish writes a layer's layout.

@@ -64,12 +64,15 @@ type Migration struct {
 	Takes, Saves time.Duration
 }
 
-func (b *Rebalancer) check(old *Placement, loads Loads, cluster Cluster) error {
+func (b *Rebalancer) check(into, old *Placement, loads Loads, cluster Cluster) error {
 	var p problems
 	checkBoth(loads, cluster, &p)
 	rules{b.Groups, b.Rule, b.Survive}.check(loads, "Rebalancer", &p)
 	if old == nil || old.Layers != loads.Layers || old.Experts != loads.Experts {
 		p.add("old", "another shape", fmt.Sprintf("must have the loads' layers and experts: %d x %d", loads.Layers, loads.Experts))
+	}
+	if old == into {
+		p.add("into", "old", "must be another placement")
 	}
 	c := b.Cost
 	if c.ExpertBytes < 0 {
@@ -92,7 +95,7 @@ func (b *Rebalancer) check(old *Placement, loads Loads, cluster Cluster) error {
 // Plan fills a placement for the cluster as it is now, in which GPUs of equal number are the same as in old's: some may be
 // dead, gone from the end, or new. Into and old must differ. Errors are joined FieldErrors.
 func (b *Rebalancer) Plan(into, old *Placement, loads Loads, cluster Cluster) (Migration, error) {
-	if err := b.check(old, loads, cluster); err != nil {
+	if err := b.check(into, old, loads, cluster); err != nil {
 		return Migration{}, err
 	}
 	budget := b.Copies

@@ -68,7 +68,10 @@ func (r *relief) search(y *layout, goal float64, rounds, copies int, seed uint64
 // descend moves until the goal is met or the budget is spent.
 func (r *relief) descend(y *layout, goal float64, copies int) {
 	r.split(y)
-	for y.top() > goal {
+	for range 8*len(y.at) + 64 {
+		if y.top() <= goal {
+			return
+		}
 		m := r.best(y, copies-y.copies)
 		if m.top <= 0 {
 			return

@@ -384,9 +384,13 @@ func (y *layout) charge(e int32, times float64) {
 	}
 }
 
-// descend makes best moves until there is none, the goal is met or the copies are spent.
+// descend makes best moves until there is none, the goal is met or the copies are spent. Each lowers the sorted loads, the
+// greatest first, so that it ends; the limit on steps is for loads too far apart for floats.
 func (y *layout) descend(goal float64, copies int) {
-	for y.top() > goal {
+	for range 8*len(y.at) + 64 {
+		if y.top() <= goal {
+			return
+		}
 		m := y.best(copies - y.copies)
 		if math.IsInf(m.top, 1) {
 			return
