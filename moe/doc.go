@@ -21,8 +21,8 @@
 // # Guarantees
 //
 //   - Plans are deterministic: equal inputs give equal plans, on every machine with the same floating-point arithmetic.
-//   - Placer and Rebalancer never put two replicas of an expert on one GPU. A slot stays empty only when that would be the
-//     only choice.
+//   - Placer and Rebalancer never put two replicas of an expert on one GPU. In layers of more than 128 slots, and where
+//     FillSlots asks for it, Placer leaves a slot empty only if every expert is on its GPU or may not go there.
 //   - Planners own scratch memory and a Placement is filled in place: a re-plan of the same shape allocates nothing.
 //   - Bad input is refused with all its problems at once, each a [FieldError]. What a legal plan cannot meet, such as cover
 //     without enough slots, is listed in its [Report] and the rest is planned as well as possible.
@@ -30,6 +30,11 @@
 //     the same rules, split evenly, has a better one.
 //
 // # Caveats
+//
+// In a cramped cluster, with nearly as many slots a GPU as experts, EPLB can come out ahead of Placer by two replicas on one
+// GPU, an uneven split; a Splitter does that better. Where nearly every expert is alone and GPUs have few slots, as with 288
+// slots on 72 GPUs, balance after a shift of traffic costs copies in proportion to the GPUs that it overloads: a tenth of the
+// slots then brings about 96 % of what a new plan by Placer does, and only if tokens are split exactly.
 //
 // Engines split an expert's tokens evenly over its replicas unless told otherwise, so planners assume that. Loads are one
 // number an expert: which GPU tokens come from, and which experts are chosen together, is not considered. Placer searches;

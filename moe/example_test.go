@@ -28,10 +28,10 @@ func Example() {
 	fmt.Printf("EPLB %.3f, placer %.3f of at most %.3f\n", eplb.Balance(loads), report.Balance, report.Bound)
 	// Output:
 	// [5 6 5 7 8 4 3 4 10 9 10 2 0 1 11 1]
-	// EPLB 0.816, placer 0.939 of at most 1.000
+	// EPLB 0.816, placer 0.895 of at most 1.000
 }
 
-// Traffic has shifted and a GPU was lost: a few copies, in order.
+// A GPU was lost, and expert 5 with it. It comes from storage (-1) into the slot of an expert that is copied first.
 func ExampleRebalancer() {
 	cluster := moe.Cluster{GPUs: 3, SlotsPerGPU: 3}
 	old, err := moe.NewPlacement(1, 6, cluster, []int32{0, 1, 2, 0, 3, 4, 1, 4, 5})
@@ -56,6 +56,9 @@ func ExampleRebalancer() {
 	}
 	fmt.Printf("%v, balance %.2f\n", now.Row(0), m.Balance)
 	// Output:
+	// step 0: expert 3 from slot 4 to slot 0
+	// step 1: expert 5 from slot -1 to slot 4
+	// [3 1 2 0 5 4 -1 -1 -1], balance 0.94
 }
 
 // Expert 0 has replicas on both GPUs; expert 1 is only on the first.

@@ -57,7 +57,8 @@ func TestPlacerIsNeverWorseThanEPLB(t *testing.T) {
 	placer := Placer{}
 	var p, q Placement
 	better, ours, theirs, bound := 0, 0.0, 0.0, 0.0
-	for i := range 1000 {
+	const cases = 1000
+	for i := range cases {
 		loads, c, groups := randomCase(r, false)
 		report, err := placer.Plan(&p, loads, c)
 		require.NoError(t, err)
@@ -72,11 +73,11 @@ func TestPlacerIsNeverWorseThanEPLB(t *testing.T) {
 		if report.Balance > yardstick+1e-6 {
 			better++
 		}
-		ours += report.Balance / 1000
-		theirs += yardstick / 1000
-		bound += report.Bound / 1000
+		ours += report.Balance / cases
+		theirs += yardstick / cases
+		bound += report.Bound / cases
 	}
-	t.Logf("mean balance %.4f, bound %.4f, the better of EPLB's modes %.4f; better in %d of 1000", ours, bound, theirs, better)
+	t.Logf("mean balance %.4f, bound %.4f, the better of EPLB's modes %.4f; better in %d of %d", ours, bound, theirs, better, cases)
 }
 
 // optimum tries every placement of one layer, also those that leave slots empty.
@@ -134,7 +135,7 @@ func TestPlacerNearsTheOptimum(t *testing.T) {
 		cluster := Cluster{GPUs: c.gpus, SlotsPerGPU: c.slots / c.gpus}
 		var placer Placer
 		var eplb EPLB
-		gap, gapEPLB, worst, exact, n := 0.0, 0.0, 0.0, 0, 20
+		gap, gapEPLB, worst, exact, n := 0.0, 0.0, 0.0, 0, 12
 		for range n {
 			loads := lognormal(1, c.experts, .8, r)
 			var p, q Placement
@@ -176,10 +177,10 @@ func TestPlacerAtScale(t *testing.T) {
 		{"32 GPUs, homed, zipf .6", Cluster{Nodes: 4, GPUs: 32, SlotsPerGPU: 9}, 8, Homed, .6, .99, 0},
 		{"32 GPUs, homed, zipf 1.1", Cluster{Nodes: 4, GPUs: 32, SlotsPerGPU: 9}, 8, Homed, 1.1, .99, 0},
 		{"32 GPUs, confined, zipf .6", Cluster{Nodes: 4, GPUs: 32, SlotsPerGPU: 9}, 8, Confined, .6, 0, .999},
-		{"32 GPUs, confined, zipf 1.1", Cluster{Nodes: 4, GPUs: 32, SlotsPerGPU: 9}, 8, Confined, 1.1, 0, .99},
+		{"32 GPUs, confined, zipf 1.1", Cluster{Nodes: 4, GPUs: 32, SlotsPerGPU: 9}, 8, Confined, 1.1, 0, .97},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			loads := zipf(10, 256, c.alpha, 7)
+			loads := zipf(3, 256, c.alpha, 7)
 			var p, q Placement
 			require.NoError(t, (&EPLB{Groups: c.groups}).Plan(&q, loads, c.cluster))
 			report, err := (&Placer{Groups: c.groups, Rule: c.rule}).Plan(&p, loads, c.cluster)
@@ -188,6 +189,7 @@ func TestPlacerAtScale(t *testing.T) {
 			checkGroups(t, &p, c.groups, c.rule)
 			t.Logf("balance %.4f, worst layer %.4f, bound %.4f; EPLB %.4f", report.Balance, report.Worst, report.Bound, q.Balance(loads))
 			require.Empty(t, report.Unmet)
+			require.NotContains(t, p.PhysicalToLogical, Empty, "engines want every slot filled")
 			require.GreaterOrEqual(t, report.Balance, q.Balance(loads))
 			require.GreaterOrEqual(t, report.Balance, max(c.least, c.ofTop*report.Bound))
 		})

@@ -66,6 +66,7 @@ func replay(t require.TestingT, m Migration, old, into *Placement) {
 }
 
 func TestRebalancingAfterDrift(t *testing.T) {
+	const layers = 3
 	for _, c := range []struct {
 		gpus, slots int
 		alpha       float64
@@ -75,7 +76,7 @@ func TestRebalancingAfterDrift(t *testing.T) {
 		{16, 16, .6, true, .97}, {16, 18, 1.1, true, .97}, {32, 9, .6, true, .97}, {32, 9, 1.1, true, .97},
 		{64, 5, .9, false, .97}, {72, 4, .6, false, .95}, {72, 4, 1.1, false, .97},
 	} {
-		loads := zipf(8, 256, c.alpha, 3)
+		loads := zipf(layers, 256, c.alpha, 3)
 		now := drifted(loads, .3, 4)
 		cluster := Cluster{GPUs: c.gpus, SlotsPerGPU: c.slots}
 		var old, fresh, eplb, p Placement
@@ -84,7 +85,7 @@ func TestRebalancingAfterDrift(t *testing.T) {
 		full, err := (&Placer{}).Plan(&fresh, now, cluster)
 		require.NoError(t, err)
 		require.NoError(t, (&EPLB{}).Plan(&eplb, now, cluster))
-		moves := min(fresh.Copies(&old), eplb.Copies(&old)) / 8
+		moves := min(fresh.Copies(&old), eplb.Copies(&old)) / layers
 		for _, split := range []bool{false, true} {
 			ours, theirs := full.Balance, eplb.Balance(now)
 			if split {
@@ -99,8 +100,8 @@ func TestRebalancingAfterDrift(t *testing.T) {
 			replay(t, m, &old, &p)
 			require.Equal(t, p.Copies(&old), m.Transfers)
 			t.Logf("%d GPUs, zipf %.1f, split %5v: stale %.4f, EPLB %.4f and placer %.4f with %d copies a layer; rebalanced %.4f with %.1f: %.1f %% and %.1f %%",
-				c.gpus, c.alpha, split, m.Before, theirs, ours, moves, m.Balance, float64(m.Transfers)/8, 100*m.Balance/theirs, 100*m.Balance/ours)
-			require.LessOrEqual(t, m.Transfers*10, moves*8)
+				c.gpus, c.alpha, split, m.Before, theirs, ours, moves, m.Balance, float64(m.Transfers)/layers, 100*m.Balance/theirs, 100*m.Balance/ours)
+			require.LessOrEqual(t, m.Transfers*10, moves*layers)
 			if split || c.even {
 				require.GreaterOrEqual(t, m.Balance, .97*theirs)
 				require.GreaterOrEqual(t, m.Balance, c.ofOurs*ours)

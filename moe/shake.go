@@ -19,14 +19,16 @@ func (k *shaker) search(y *layout, goal float64, shakes, copies int, seed uint64
 	y.weigh()
 	top := y.top()
 	k.save(y)
-	for range shakes {
-		if top <= goal {
-			break
-		}
+	patience := shakes / 3
+	for vain := 0; shakes > 0 && top > goal && vain <= patience; shakes-- {
+		vain++
 		k.shake(y, copies)
 		y.descend(goal, copies)
 		y.weigh()
 		now := y.top()
+		if now < top*(1-1e-9) {
+			vain = 0
+		}
 		if y.copies <= copies && (now < top*(1-1e-9) || now <= top && y.filled() >= k.filled) {
 			top = now
 			k.save(y)

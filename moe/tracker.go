@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// DefaultHalfLife is about a thousand decode steps' windows of engines.
+// DefaultHalfLife is that of a Tracker: a change of traffic shows within minutes, a burst hardly does.
 const DefaultHalfLife = time.Minute
 
 // TrackerOptions are the parameters of a Tracker. Layers and Experts are required.
