@@ -164,8 +164,8 @@ func (d *decodeStep) apply(names [][]byte) [][]byte {
 		case d.mark != nil:
 			names[i] = bytes.ReplaceAll(name, d.mark, []byte(" "))
 		default:
-			for range d.start {
-				name = bytes.TrimPrefix(name, d.strip)
+			for n := 0; n < d.start && bytes.HasPrefix(name, d.strip); n++ {
+				name = name[len(d.strip):]
 			}
 			names[i] = name
 		}

@@ -8,7 +8,10 @@
 //
 // [Tokenizer.Append] is for text of users: whatever it contains, no special token comes of it. [Tokenizer.AppendSpecial] is
 // for what a chat template has rendered, in which special tokens stand by name. A template that inserts a user's text
-// should have it encoded apart.
+// should have it encoded apart. [Tokenizer.AppendText] turns ids back into text, and [LoadTiktoken] reads tiktoken files.
+//
+// A [Cache] encodes prompts of which the beginning is known, as those of a conversation are, in the time that their last
+// turn takes, and gives out ids part by part, so that blocks are hashed while the rest is encoded.
 //
 // # How it works
 //
@@ -30,10 +33,13 @@
 //     ([Tokenizer.Begin] and [Tokenizer.End] have them). Its versions of Unicode are followed, not Go's.
 //   - Text that is not UTF-8, which the reference cannot take, is encoded as what lossy decoding makes of it.
 //   - Time is O(n log n) in the text's length, whatever the text. Append allocates nothing in steady state.
-//   - Tokenizers are safe for concurrent use.
+//   - A Cache's ids are those of its Tokenizer. Parts are looked up by hash and compared byte by byte.
+//   - Tokenizers and Caches are safe for concurrent use. Equal parts that are asked for at once are encoded once.
+//   - A file, whatever is in it, is loaded or refused, without a panic.
 //
 // # Caveats
 //
 // A tokenizer holds its vocabulary and merges in memory, about twice the size of its file. Truncation and padding that a
-// file asks for are left to the caller. Sequences of pairs, offsets and training are not offered.
+// file asks for are left to the caller. Sequences of pairs, offsets and training are not offered. Normalizers that replace
+// texts by longer ones make texts longer without a bound: files, unlike prompts, are to be trusted that far.
 package token
