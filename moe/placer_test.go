@@ -53,6 +53,9 @@ func randomCase(r *rand.Rand, cramped bool) (Loads, Cluster, int) {
 }
 
 func TestPlacerIsNeverWorseThanEPLB(t *testing.T) {
+	if racing {
+		t.Skip("a long search without concurrency")
+	}
 	r := rand.New(rand.NewPCG(1, 2))
 	placer := Placer{}
 	var p, q Placement
@@ -130,6 +133,9 @@ func optimum(weight []float64, c Cluster) float64 {
 }
 
 func TestPlacerNearsTheOptimum(t *testing.T) {
+	if racing {
+		t.Skip("a long search without concurrency")
+	}
 	for _, c := range []struct{ experts, slots, gpus int }{{8, 12, 4}, {8, 12, 6}, {6, 12, 4}, {6, 9, 3}} {
 		r := rand.New(rand.NewPCG(3, uint64(c.experts*c.gpus)))
 		cluster := Cluster{GPUs: c.gpus, SlotsPerGPU: c.slots / c.gpus}
@@ -160,6 +166,9 @@ func TestPlacerNearsTheOptimum(t *testing.T) {
 }
 
 func TestPlacerAtScale(t *testing.T) {
+	if racing {
+		t.Skip("a long search without concurrency")
+	}
 	for _, c := range []struct {
 		name         string
 		cluster      Cluster

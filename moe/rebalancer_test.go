@@ -66,6 +66,9 @@ func replay(t require.TestingT, m Migration, old, into *Placement) {
 }
 
 func TestRebalancingAfterDrift(t *testing.T) {
+	if racing {
+		t.Skip("a long search without concurrency")
+	}
 	const layers = 3
 	for _, c := range []struct {
 		gpus, slots int
