@@ -95,7 +95,7 @@ func TestBurstSpreadsWithinOneOfEven(t *testing.T) {
 	}
 }
 
-// The bound is that of scorer.Prefix: 8 + 1.25 times the mean. One more request may arrive while the holder is at it.
+// The bound is that of filter.Overload: 8 + 1.25 times the mean. One more request may arrive while the holder is at it.
 func TestAffinityYieldsToLoad(t *testing.T) {
 	const n, m = 400, 8
 	prompt := scheduling.Prompt{Text: fmt.Appendf(nil, "%04000d", 1)}

@@ -3,14 +3,17 @@ package policy
 
 import (
 	"github.com/inferloom/inferloom/scheduling"
+	"github.com/inferloom/inferloom/scheduling/filter"
 	"github.com/inferloom/inferloom/scheduling/picker"
 	"github.com/inferloom/inferloom/scheduling/prefix"
 	"github.com/inferloom/inferloom/scheduling/scorer"
 )
 
-// Default sends a request where most of its prompt is cached, unless that endpoint has much more to do than the others.
+// Default sends a request where most of its prompt is cached, unless that endpoint has much more to do than the others:
+// one with more than 8 + 1.25·mean requests in flight is left out (filter.Overload). Of the rest the highest weighted mean
+// wins:
 //
-//	3  Prefix            the cached fraction of the prompt; yields to load
+//	3  Prefix            the cached fraction of the prompt
 //	4  InFlightTokens    what this process has there to prefill
 //	1  InFlightRequests  what this process has there at all
 //	1  Queue             what waits in the engine, if it says
@@ -24,6 +27,7 @@ import (
 func Default(index *prefix.Index) scheduling.Profile {
 	return scheduling.Profile{
 		Producers: []scheduling.Producer{&prefix.Producer{Index: index}},
+		Filters:   []scheduling.Filter{filter.Overload{}},
 		Scorers: []scheduling.Weighted{
 			{Scorer: scorer.Prefix{}, Weight: 3},
 			{Scorer: scorer.InFlightTokens{}, Weight: 4},

@@ -1,45 +1,26 @@
 package scorer
 
 import (
-	"cmp"
-
 	"github.com/inferloom/inferloom/scheduling"
 	"github.com/zeebo/xxh3"
 )
 
-// Prefix prefers endpoints that have the prompt's prefix cached: the score is the cached fraction of the prompt.
-//
-// Affinity yields to load: an endpoint with more than Slack + Factor·mean requests in flight, the mean being over the
-// candidates, scores as if it had nothing cached. The request then goes elsewhere, the prefix is cached there too, and a
-// popular prefix spreads to as many endpoints as its load needs.
-//
-// It abstains if no producer has looked the prompt up.
-type Prefix struct {
-	// Slack is how many requests an endpoint may have in flight whatever the others have; 0 means 8.
-	Slack float64
-	// Factor is how far above the mean it may be; 0 means 1.25.
-	Factor float64
-}
+// Prefix prefers endpoints that have the prompt's prefix cached: the score is the cached fraction of the prompt. Use it
+// with filter.Overload, or a popular prefix piles up on the endpoint that saw it first. It abstains if no producer has
+// looked the prompt up.
+type Prefix struct{}
 
 // Score implements scheduling.Scorer.
-func (s Prefix) Score(c *scheduling.Cycle, slots []scheduling.Slot, scores []float64) {
+func (Prefix) Score(c *scheduling.Cycle, slots []scheduling.Slot, scores []float64) {
 	if !c.Match.Known || c.PromptTokens == 0 {
 		for i := range scores {
 			scores[i] = scheduling.Abstain
 		}
 		return
 	}
-	total := 0
-	for _, slot := range slots {
-		total += c.Requests(slot)
-	}
-	bound := cmp.Or(s.Slack, 8) + cmp.Or(s.Factor, 1.25)*float64(total)/float64(len(slots))
 	share := 1 / float64(c.PromptTokens)
 	for i, slot := range slots {
-		scores[i] = 0
-		if cached := c.Match.Cached[slot]; cached > 0 && float64(c.Requests(slot)) <= bound {
-			scores[i] = float64(cached) * share
-		}
+		scores[i] = float64(c.Match.Cached[slot]) * share
 	}
 }
 
