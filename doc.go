@@ -20,6 +20,11 @@
 //	               │                                                    │                     │
 //	               └── engine                         scheduling/prefix, scorers      metrics, discovery
 //
+// # What is useful alone
+//
+// Package [github.com/inferloom/inferloom/kvcache/token] turns prompts into the exact token ids of a model, and
+// [github.com/inferloom/inferloom/moe] decides where the experts of a mixture-of-experts model live.
+//
 // # What stands in for engines
 //
 // internal/engine models an inference engine as a state machine on an injected clock and internal/enginesim serves it
