@@ -21,8 +21,7 @@ type EPLB struct {
 	packLoad []float32
 	packed   []int32
 
-	member []int32   // expert of a node's local index
-	local  []float32 // its load
+	member []int32 // expert of a node's local index
 	count  []int32
 	slot   []int32 // local index of a node's slot before packing
 	rank   []int32 // its number among the replicas
