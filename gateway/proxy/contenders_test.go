@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -14,7 +15,7 @@ import (
 	"github.com/inferloom/inferloom/gateway/proxy"
 )
 
-// The two proxies that benchmarks compare, each in front of one engine: its address, and what stops it.
+// What benchmarks compare, each in front of one engine: its address, and what stops it.
 
 func oursInFrontOf(engine string) (address string, stop func()) {
 	router := steady{gateway.Target{ID: "engine", Address: engine}}
@@ -48,6 +49,42 @@ func httputilInFrontOf(engine string) (address string, stop func()) {
 		s.Close()
 		transport.CloseIdleConnections()
 	}
+}
+
+// tcpInFrontOf copies bytes from connection to connection and understands nothing: the floor for a hop through a Go process.
+func tcpInFrontOf(engine string) (address string, stop func()) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		panic(err)
+	}
+	relay := func(to, from net.Conn) {
+		defer to.Close()
+		buf := make([]byte, 32<<10)
+		for {
+			n, err := from.Read(buf)
+			if err != nil {
+				return
+			}
+			if _, err := to.Write(buf[:n]); err != nil {
+				return
+			}
+		}
+	}
+	go func() {
+		for {
+			client, err := l.Accept()
+			if err != nil {
+				return
+			}
+			server, err := net.Dial("tcp", engine)
+			if err != nil {
+				panic(err)
+			}
+			go relay(server, client)
+			go relay(client, server)
+		}
+	}()
+	return l.Addr().String(), func() { l.Close() }
 }
 
 type bufferPool struct{ sync.Pool }

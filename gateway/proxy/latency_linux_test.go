@@ -222,6 +222,7 @@ func sustained(callers []*caller) float64 {
 func BenchmarkAddedLatency(b *testing.B) {
 	b.Run("ours", func(b *testing.B) { addedLatency(b, oursInFrontOf) })
 	b.Run("httputil", func(b *testing.B) { addedLatency(b, httputilInFrontOf) })
+	b.Run("tcp", func(b *testing.B) { addedLatency(b, tcpInFrontOf) })
 }
 
 func addedLatency(b *testing.B, inFrontOf func(engine string) (address string, stop func())) {
