@@ -13,9 +13,7 @@ type Prefix struct{}
 // Score implements scheduling.Scorer.
 func (Prefix) Score(c *scheduling.Cycle, slots []scheduling.Slot, scores []float64) {
 	if !c.Match.Known || c.PromptTokens == 0 {
-		for i := range scores {
-			scores[i] = scheduling.Abstain
-		}
+		abstain(scores)
 		return
 	}
 	share := 1 / float64(c.PromptTokens)
@@ -32,9 +30,7 @@ type LoRA struct{}
 // Score implements scheduling.Scorer.
 func (LoRA) Score(c *scheduling.Cycle, slots []scheduling.Slot, scores []float64) {
 	if c.Request.Adapter == "" {
-		for i := range scores {
-			scores[i] = scheduling.Abstain
-		}
+		abstain(scores)
 		return
 	}
 	adapter := c.Adapter()
@@ -59,9 +55,7 @@ type Session struct{}
 // Score implements scheduling.Scorer.
 func (Session) Score(c *scheduling.Cycle, slots []scheduling.Slot, scores []float64) {
 	if c.Request.Session == "" {
-		for i := range scores {
-			scores[i] = scheduling.Abstain
-		}
+		abstain(scores)
 		return
 	}
 	key := xxh3.HashString(c.Request.Session)

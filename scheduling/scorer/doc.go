@@ -6,9 +6,20 @@
 // the least and the most loaded would turn a queue of one against none into all against nothing.
 package scorer
 
-import "cmp"
+import (
+	"cmp"
+
+	"github.com/inferloom/inferloom/scheduling"
+)
 
 // falling maps a load to a score.
 func falling(x, half float64) float64 { return half / (half + x) }
 
 func halfOr(half, standard float64) float64 { return cmp.Or(max(half, 0), standard) }
+
+// abstain says that nothing is known of any endpoint.
+func abstain(scores []float64) {
+	for i := range scores {
+		scores[i] = scheduling.Abstain
+	}
+}
