@@ -1,4 +1,4 @@
-// Modelserver serves simulated inference engines over HTTP, each as a vLLM server would look to a
+// Command modelserver serves simulated inference engines over HTTP, each as a vLLM server would look to a
 // client or a router: the OpenAI chat and text completions with streaming, /v1/models, /health and
 // /metrics. There is no model behind it: answers are invented words and latencies come from a model
 // of an engine with continuous batching, chunked prefill and a paged prefix cache.

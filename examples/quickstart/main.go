@@ -1,4 +1,4 @@
-// Quickstart shows what prefix-aware routing does, in one process and half a minute. It starts eight simulated engines
+// Command quickstart shows what prefix-aware routing does, in one process and half a minute. It starts eight simulated engines
 // and a gateway on loopback, sends the same chats through the gateway first with round robin and then with the default
 // prefix-aware policy, and prints what the clients saw:
 //

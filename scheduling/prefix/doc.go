@@ -7,6 +7,7 @@
 //	index, err := prefix.New(prefix.Options{})
 //	profile := scheduling.Profile{
 //		Producers: []scheduling.Producer{&prefix.Producer{Index: index}},
+//		Filters:   []scheduling.Filter{filter.Overload{}}, // or a popular prefix piles up on one endpoint
 //		Scorers:   []scheduling.Weighted{{Scorer: scorer.Prefix{}, Weight: 3}},
 //	}
 //
