@@ -26,14 +26,16 @@ var cores = map[string][]string{
 	"kvcache/blockhash": {},
 	"kvcache/token":     {},
 	"moe":               {},
-	"gateway/api":       {},
-	"gateway":           {"gateway/api", "scheduling"},
-	"gateway/proxy":     {"gateway", "gateway/api", "scheduling"},
-	"gateway/dashboard": {"gateway", "gateway/api", "scheduling"},
+
+	"kvcache/token/remote": {},
+	"gateway/api":          {},
+	"gateway":              {"gateway/api", "scheduling"},
+	"gateway/proxy":        {"gateway", "gateway/api", "scheduling"},
+	"gateway/dashboard":    {"gateway", "gateway/api", "scheduling"},
 }
 
 // libraries may be imported by cores.
-var libraries = []string{"github.com/zeebo/xxh3", "github.com/klauspost/cpuid/v2"}
+var libraries = []string{"github.com/zeebo/xxh3", "github.com/klauspost/cpuid/v2", "github.com/sony/gobreaker/v2"}
 
 // leaves are the heavy dependencies, each allowed in the packages whose job it is and in nothing else outside examples.
 var leaves = map[string][]string{
@@ -46,6 +48,7 @@ var leaves = map[string][]string{
 	"github.com/prometheus":                   nil,
 	"go.opentelemetry.io":                     nil,
 	"github.com/hashicorp/memberlist":         nil,
+	"github.com/sony/gobreaker/v2":            {"kvcache/token/remote"},
 	"github.com/stretchr/testify":             {"internal/testenv"},
 	"github.com/google/go-cmp":                nil,
 	"go.uber.org/goleak":                      nil,
