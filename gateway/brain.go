@@ -18,6 +18,9 @@ const SessionHeader = "X-Session-Id"
 // BrainOptions are the parameters of a Brain; Scheduler is required.
 type BrainOptions struct {
 	Scheduler *scheduling.Scheduler
+	// Tokenizers tell the tokens of prompts exactly, by the name of the base model. The prompts of other models, and those
+	// that a Tokenizer fails at, are estimated.
+	Tokenizers map[string]Tokenizer
 	// Observer is told of every request that ends; nil means nobody.
 	Observer Observer
 	// SessionHeader names the header with the session for session affinity; empty means the constant of that name.
@@ -45,6 +48,12 @@ type Record struct {
 	Attempts int
 	// Usage is what is known of the tokens when the request ends.
 	Usage api.Usage
+	// PromptKind says how the prompt's tokens were known, PromptTokens how many the scheduler went by.
+	PromptKind   PromptKind
+	PromptTokens int
+	// Tokenize is the part of Decide that the model's Tokenizer took; TokenizeErr is why it did not tell the tokens.
+	Tokenize    time.Duration
+	TokenizeErr error
 	// PredictedCached is how many prompt tokens the scheduler believed cached.
 	PredictedCached int
 	// Decide is how long the decision took, TTFT when the first byte came after Start (0 if none did), Total when the
@@ -60,6 +69,7 @@ type Record struct {
 type Brain struct {
 	o       BrainOptions
 	decided atomic.Uint64
+	buffers tokenBuffers
 }
 
 // NewBrain makes a Brain.
@@ -89,6 +99,8 @@ func (b *Brain) Route(ctx context.Context, r *api.Request) (*Route, error) {
 		return nil, l.reject(err)
 	}
 	l.record.Model, l.record.Adapter = l.request.Model, l.request.Adapter
+	b.prompt(ctx, l, r)
+	l.record.PromptTokens = l.request.Prompt.Len()
 	if n := b.o.ExplainEvery; n > 0 {
 		l.request.Explain = b.decided.Add(1)%uint64(n) == 0
 	}
@@ -112,15 +124,6 @@ func (b *Brain) describe(s *scheduling.Request, r *api.Request) error {
 	*s = scheduling.Request{
 		Model: model, Adapter: adapter, MaxTokens: r.MaxTokens, Priority: -r.Priority, Tenant: r.User,
 		Session: r.HeaderValue(b.o.SessionHeader), Header: r.Header,
-	}
-	s.Prompt.Salt = r.CacheSalt
-	if tools := r.Tools.Of(r.Body); len(tools) > 0 {
-		s.Prompt.Salt += "\x00" + string(tools) // chat templates put the tools before the messages
-	}
-	if r.HasTokenIDs() {
-		s.Prompt.Tokens = r.AppendTokenIDs(nil)
-	} else {
-		s.Prompt.Text = r.PromptBytes()
 	}
 	return nil
 }
@@ -162,6 +165,7 @@ func (l *lease) Usage(u api.Usage) {
 
 func (l *lease) End(err error) {
 	l.decision.Done()
+	l.brain.buffers.put(l.request.Prompt.Tokens)
 	l.observe(err)
 }
 

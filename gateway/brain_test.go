@@ -68,6 +68,7 @@ func TestBrainAccountsForARequest(t *testing.T) {
 	require.Zero(t, pool.Total())
 	require.Equal(t, &records{{
 		Start: time.Unix(1, 0), Model: "m", Adapter: "poet", Endpoint: "a", Stream: true, Attempts: 1, Usage: final,
+		PromptKind: gateway.PromptGiven, PromptTokens: 4,
 		Decide: time.Second, TTFT: 2 * time.Second, Total: 3 * time.Second,
 	}}, seen)
 }

@@ -34,7 +34,8 @@ type Request struct {
 type Prompt struct {
 	// Text is the prompt as text, in whatever form is stable from one turn of a conversation to the next.
 	Text []byte
-	// Tokens are exact token ids.
+	// Tokens are the ids that the model's engine makes of the prompt, exactly. What is only estimated is no id and belongs
+	// into Text: the two are hashed apart, so one index can hold both and neither is taken for the other.
 	Tokens []uint32
 	// Salt separates prompts that must not share a cache although they read the same.
 	Salt string
