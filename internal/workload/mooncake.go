@@ -16,8 +16,6 @@ const (
 	MooncakeBlockTokens = 512
 	// maxLineBytes bounds a line of a trace; the longest of the published ones has 2 KB.
 	maxLineBytes = 1 << 20
-	// maxTokens bounds a length in a trace: more is no request that an engine could be sent.
-	maxTokens = 1 << 27
 )
 
 // mooncakeLine is a request in the trace. Pointers tell what is missing from what is 0.

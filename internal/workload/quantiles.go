@@ -1,33 +1,5 @@
 package workload
 
-import (
-	"math"
-	"math/rand/v2"
-)
-
-// quantile says that a share of the values is at most value.
-type quantile struct{ share, value float64 }
-
-// distribution is a distribution known by some of its quantiles, from share 0 to 1. Between two it is log-uniform, since
-// lengths and times span decades.
-type distribution []quantile
-
-// at returns the value that a share of the values stays below.
-func (d distribution) at(share float64) float64 {
-	for i := 1; i < len(d); i++ {
-		low, high := d[i-1], d[i]
-		if share <= high.share {
-			part := (share - low.share) / (high.share - low.share)
-			return low.value * math.Pow(high.value/low.value, part)
-		}
-	}
-	return d[len(d)-1].value
-}
-
-func (d distribution) draw(r *rand.Rand) float64 { return d.at(r.Float64()) }
-
-func (d distribution) drawTokens(r *rand.Rand) int { return max(1, int(math.Round(d.draw(r)))) }
-
 // The conversation trace of Mooncake: 12,031 requests in 59 minutes. Ruoyu Qin et al., "Mooncake: Trading More Storage for
 // Less Computation", FAST '25; the trace is published with it under Apache-2.0. The first two tables are its input and
 // output lengths. The others are derived: a request is a later turn of another if it repeats blocks of the other's prompt

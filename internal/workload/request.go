@@ -16,9 +16,17 @@ type Request struct {
 	// At is when the request arrives, counted from the start of the workload. A later turn arrives when its user is
 	// done with the answer before; if that answer is late, so is the turn.
 	At time.Duration
-	// Session is the conversation, and Turn the place in it, from 0. Last is set on its last turn.
+	// Session is the conversation, and Turn the place in it, from 0. Last is set on its last turn. A trace does not tell
+	// which request is the last of its conversation: its requests are sessions of one turn with a whole prompt each.
 	Session, Turn int
 	Last          bool
+	// Conversation is what a client would name as the session of the request, for session affinity. Sessions of one turn
+	// can belong to one conversation; elsewhere it is Session.
+	Conversation int
+	// Tenant is who sends the request; Model and Adapter are what it asks for. Empty means that the workload has only one.
+	Tenant, Model, Adapter string
+	// Priority is higher for what should be served sooner.
+	Priority int
 	// Messages are those that this turn adds to its conversation.
 	Messages []Message
 	// InputTokens is the length of the whole prompt: the conversation so far with its answers, and Messages.
