@@ -172,13 +172,13 @@ func (o *Options) validate() error {
 	return errors.Join(errs...)
 }
 
-// Chat appends the ids of the prompt that the body of a chat completion makes.
-func (c *Client) Chat(ctx context.Context, dst []uint32, body []byte) ([]uint32, error) {
+// AppendChat appends the ids of the prompt that the body of a chat completion makes.
+func (c *Client) AppendChat(ctx context.Context, dst []uint32, body []byte) ([]uint32, error) {
 	return c.ask(ctx, dst, body, func(s *server) string { return s.chat })
 }
 
-// Completion appends the ids of the prompt in the body of a completion.
-func (c *Client) Completion(ctx context.Context, dst []uint32, body []byte) ([]uint32, error) {
+// AppendCompletion appends the ids of the prompt in the body of a completion.
+func (c *Client) AppendCompletion(ctx context.Context, dst []uint32, body []byte) ([]uint32, error) {
 	return c.ask(ctx, dst, body, func(s *server) string { return s.completion })
 }
 

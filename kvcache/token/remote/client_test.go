@@ -59,18 +59,18 @@ func TestPathsAndAnswers(t *testing.T) {
 	defer s.Close()
 	header := http.Header{"Authorization": {"Bearer k"}}
 	render := newClient(t, Options{URLs: []string{s.URL + "/in/"}, Model: "base", Header: header})
-	ids, err := render.Chat(t.Context(), []uint32{5}, []byte(chat))
+	ids, err := render.AppendChat(t.Context(), []uint32{5}, []byte(chat))
 	require.NoError(t, err)
 	assert.Equal(t, []uint32{5, 1, 2, 4294967295}, ids)
 	assert.Equal(t, "Bearer k", key)
 	assert.JSONEq(t, strings.Replace(chat, "lora", "base", 1), body)
 
-	ids, err = render.Completion(t.Context(), nil, []byte(`{"prompt":"a"}`))
+	ids, err = render.AppendCompletion(t.Context(), nil, []byte(`{"prompt":"a"}`))
 	require.NoError(t, err)
 	assert.Equal(t, []uint32{7}, ids)
 
 	tokenize := newClient(t, Options{URLs: []string{s.URL + "/in"}, API: Tokenize})
-	for _, ask := range []func(context.Context, []uint32, []byte) ([]uint32, error){tokenize.Chat, tokenize.Completion} {
+	for _, ask := range []func(context.Context, []uint32, []byte) ([]uint32, error){tokenize.AppendChat, tokenize.AppendCompletion} {
 		ids, err = ask(t.Context(), nil, []byte(chat))
 		require.NoError(t, err)
 		assert.Equal(t, []uint32{8, 9}, ids)
@@ -109,7 +109,7 @@ func TestBadAnswers(t *testing.T) {
 				URLs: []string{"http://a"}, MaxAnswerBytes: 4096,
 				Transport: transport(func(*http.Request) (*http.Response, error) { return answer(tt.status, tt.body) }),
 			})
-			ids, err := c.Chat(t.Context(), []uint32{5}, []byte(chat))
+			ids, err := c.AppendChat(t.Context(), []uint32{5}, []byte(chat))
 			require.ErrorContains(t, err, tt.want)
 			assert.Less(t, len(err.Error()), 600)
 			assert.Equal(t, []uint32{5}, ids, "dst as it was")
@@ -122,7 +122,7 @@ func TestBadBodies(t *testing.T) {
 		return nil, errors.New("was asked")
 	})})
 	for _, body := range []string{"", "null", "[]", `{"a"`} {
-		_, err := c.Chat(t.Context(), nil, []byte(body))
+		_, err := c.AppendChat(t.Context(), nil, []byte(body))
 		assert.ErrorContains(t, err, "body: ", body)
 	}
 }
@@ -156,7 +156,7 @@ func TestAFailingServerIsLeftAlone(t *testing.T) {
 		})
 		call := func(n int) {
 			for range n {
-				_, err := c.Chat(t.Context(), nil, []byte(chat))
+				_, err := c.AppendChat(t.Context(), nil, []byte(chat))
 				require.NoError(t, err, "the good one answers")
 			}
 		}
@@ -177,11 +177,11 @@ func TestNoServer(t *testing.T) {
 		c := newClient(t, Options{URLs: []string{"http://a", "http://b"}, Failures: 1, Transport: transport(func(r *http.Request) (*http.Response, error) {
 			return nil, errors.New("refused by " + r.URL.Host)
 		})})
-		_, err := c.Chat(t.Context(), nil, []byte(chat))
+		_, err := c.AppendChat(t.Context(), nil, []byte(chat))
 		assert.ErrorContains(t, err, "refused by a")
 		assert.ErrorContains(t, err, "refused by b")
 		assert.NotErrorIs(t, err, ErrUnavailable)
-		_, err = c.Chat(t.Context(), nil, []byte(chat))
+		_, err = c.AppendChat(t.Context(), nil, []byte(chat))
 		require.ErrorIs(t, err, ErrUnavailable)
 		assert.ErrorContains(t, err, "refused by a", "the reason is still told")
 	})
@@ -194,7 +194,7 @@ func TestTheRequestIsNotTheServersFault(t *testing.T) {
 		return answer(400, `{"error":{"message":"no user message"}}`)
 	})})
 	for range 3 {
-		_, err := c.Chat(t.Context(), nil, []byte(chat))
+		_, err := c.AppendChat(t.Context(), nil, []byte(chat))
 		var status *StatusError
 		require.ErrorAs(t, err, &status)
 		assert.Equal(t, "no user message", status.Message)
@@ -217,7 +217,7 @@ func TestTimeIsShared(t *testing.T) {
 		for hanging, want := range []time.Duration{0, time.Second, 2 * time.Second, 3 * time.Second} {
 			slow.Store(int32(hanging))
 			start := time.Now()
-			_, err := c.Chat(t.Context(), nil, []byte(chat))
+			_, err := c.AppendChat(t.Context(), nil, []byte(chat))
 			assert.Equal(t, want, time.Since(start))
 			if hanging < 3 {
 				assert.NoError(t, err)
@@ -233,17 +233,17 @@ func TestACallerWhoLeavesIsNotTheServersFault(t *testing.T) {
 		c := newClient(t, Options{URLs: []string{"http://a"}, Failures: 1, Transport: transport(hang)})
 		for range 3 {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
-			_, err := c.Chat(ctx, nil, []byte(chat))
+			_, err := c.AppendChat(ctx, nil, []byte(chat))
 			assert.ErrorIs(t, err, context.DeadlineExceeded)
 			cancel()
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		_, err := c.Chat(ctx, nil, []byte(chat))
+		_, err := c.AppendChat(ctx, nil, []byte(chat))
 		assert.ErrorIs(t, err, context.Canceled)
-		_, err = c.Chat(t.Context(), nil, []byte(chat))
+		_, err = c.AppendChat(t.Context(), nil, []byte(chat))
 		assert.ErrorIs(t, err, context.DeadlineExceeded, "the breaker is closed still")
-		_, err = c.Chat(t.Context(), nil, []byte(chat))
+		_, err = c.AppendChat(t.Context(), nil, []byte(chat))
 		assert.ErrorIs(t, err, ErrUnavailable)
 	})
 }

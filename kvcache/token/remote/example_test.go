@@ -21,7 +21,7 @@ func Example() {
 		return
 	}
 	defer client.Close()
-	ids, err := client.Chat(context.Background(), nil, []byte(`{"messages": [{"role": "user", "content": "Hello!"}]}`))
+	ids, err := client.AppendChat(context.Background(), nil, []byte(`{"messages": [{"role": "user", "content": "Hello!"}]}`))
 	fmt.Println(ids, err)
 	// Output: [1 15043 29991 2] <nil>
 }
