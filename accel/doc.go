@@ -11,8 +11,8 @@
 //   - A [Model] is read from a Hugging Face config.json by [ParseModel], or is one of those known by name: [LookupModel].
 //   - [Parallelism] and [Precision] say how the model is cut and stored, [Deployment] puts all of it on a system under an
 //     [Engine].
-//   - [Deployment.Memory] says what each byte of a device is for, how much is left for the KV cache, and what does not fit.
-//     what does not fit.
+//   - [Deployment.Memory] says what each byte of a device is for, how much is left for the KV cache, and what does not
+//     fit.
 //
 // An example:
 //

@@ -112,21 +112,11 @@ func (d *DType) UnmarshalText(text []byte) (err error) {
 	return err
 }
 
-// Precision is how a deployment stores its numbers. A field that is Unset is as in the model's checkpoint; KV is then BF16.
+// Precision is how a deployment stores its numbers. What is Unset is filled in by [Model.Resolve].
 type Precision struct {
-	Weights DType // of attention, dense and shared layers
-	Experts DType // of routed experts
-	Embed   DType // of the token embedding and the output head, which engines rarely quantise
-	KV      DType // BF16 or FP8, and NVFP4 where an engine has it
-}
-
-// or fills what is unset from q.
-func (p Precision) or(q Precision) Precision {
-	pick := func(a, b DType) DType {
-		if a == Unset {
-			return b
-		}
-		return a
-	}
-	return Precision{pick(p.Weights, q.Weights), pick(p.Experts, q.Experts), pick(p.Embed, q.Embed), pick(p.KV, q.KV)}
+	Weights   DType // of dense parts and shared experts
+	Attention DType // of projections of attention
+	Experts   DType // of routed experts
+	Embed     DType // of the token embedding and the output head, which engines rarely quantise
+	KV        DType // BF16 or FP8, and NVFP4 where an engine has it
 }
