@@ -1,32 +1,19 @@
 package workload
 
 import (
-	"bufio"
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"math"
+	"strconv"
 	"time"
 )
 
-const (
-	// MooncakeBlockTokens is the size of the blocks that hash_ids of a Mooncake trace stand for.
-	MooncakeBlockTokens = 512
-	// maxLineBytes bounds a line of a trace; the longest of the published ones has 2 KB.
-	maxLineBytes = 1 << 20
-)
+// MooncakeBlockTokens is the size of the blocks that hash_ids of a Mooncake trace stand for.
+const MooncakeBlockTokens = 512
 
-// mooncakeLine is a request in the trace. Pointers tell what is missing from what is 0.
-type mooncakeLine struct {
-	Timestamp *int64   `json:"timestamp"` // milliseconds
-	Input     *int     `json:"input_length"`
-	Output    *int     `json:"output_length"`
-	Blocks    []uint64 `json:"hash_ids"`
-}
-
-// Mooncake reads a trace in the format of the Mooncake project: a JSON object a line, such as
+// Mooncake reads a trace in the format of the Mooncake project, which its conversation, tool-and-agent and synthetic traces
+// share: a JSON object a line, such as
 //
 //	{"timestamp": 3000, "input_length": 1300, "output_length": 52, "hash_ids": [0, 46, 47]}
 //
@@ -37,99 +24,186 @@ type mooncakeLine struct {
 // Empty lines and unknown fields are passed over. An error names the line. The sequence can be iterated once; it holds one
 // line at a time.
 func Mooncake(r io.Reader) Source {
-	return func(yield func(Request, error) bool) {
-		lines := bufio.NewScanner(r)
-		lines.Buffer(nil, maxLineBytes)
-		t := mooncakeTrace{}
-		number := 0
-		for lines.Scan() {
-			number++
-			line := bytes.TrimSpace(lines.Bytes())
-			if len(line) == 0 {
-				continue
-			}
-			request, err := t.read(line)
-			if err != nil {
-				yield(Request{}, fmt.Errorf("line %d: %w", number, err))
-				return
-			}
-			if !yield(request, nil) {
-				return
-			}
-		}
-		err := lines.Err()
-		if errors.Is(err, bufio.ErrTooLong) {
-			err = fmt.Errorf("longer than %d bytes", maxLineBytes)
-		}
-		if err != nil {
-			yield(Request{}, fmt.Errorf("line %d: %w", number+1, err))
-		}
-	}
+	return readLines(r, &mooncakeTrace{clock: clock{unit: time.Millisecond}})
 }
 
 // mooncakeTrace is what reading a line needs to know of those before it.
 type mooncakeTrace struct {
-	requests    int
-	first, last int64 // timestamps
+	clock    clock
+	requests int
+	line     mooncakeLine
+	stamp    []byte
 }
 
-func (t *mooncakeTrace) read(line []byte) (Request, error) {
-	var l mooncakeLine
-	if err := json.Unmarshal(line, &l); err != nil {
-		return Request{}, err
+func (t *mooncakeTrace) read(line []byte) (r Request, ok bool, err error) {
+	l := &t.line
+	if !l.parse(line) {
+		if err := l.decode(line); err != nil {
+			return r, false, err
+		}
 	}
 	if err := l.check(); err != nil {
-		return Request{}, err
+		return r, false, err
 	}
-	if t.requests == 0 {
-		t.first, t.last = *l.Timestamp, *l.Timestamp
+	t.stamp = strconv.AppendInt(t.stamp[:0], l.timestamp, 10)
+	at, err := t.clock.arrival("timestamp", l.timestamp, t.stamp)
+	if err != nil {
+		return r, false, err
 	}
-	if *l.Timestamp < t.last {
-		return Request{}, fmt.Errorf("timestamp %d is before the %d of an earlier line, want them in order", *l.Timestamp, t.last)
-	}
-	if *l.Timestamp-t.first > math.MaxInt64/int64(time.Millisecond) {
-		return Request{}, fmt.Errorf("timestamp %d is too far from the first, %d", *l.Timestamp, t.first)
-	}
-	t.last = *l.Timestamp
-	r := Request{
-		At:      time.Duration(*l.Timestamp-t.first) * time.Millisecond,
-		Session: t.requests, Last: true,
-		Messages:    []Message{{User, make([]Piece, len(l.Blocks))}},
-		InputTokens: *l.Input, OutputTokens: *l.Output,
-	}
-	left := *l.Input
-	for i, id := range l.Blocks {
-		r.Messages[0].Pieces[i] = Piece{id, min(left, MooncakeBlockTokens)}
+	input, output := int(l.input), int(l.output)
+	pieces := make([]Piece, len(l.blocks))
+	left := input
+	for i, id := range l.blocks {
+		pieces[i] = Piece{id, min(left, MooncakeBlockTokens)}
 		left -= MooncakeBlockTokens
 	}
+	n := t.requests
 	t.requests++
-	return r, nil
+	return alone(n, at, input, output, pieces), true, nil
+}
+
+// The fields of a line, as bits.
+const (
+	hasTimestamp = 1 << iota
+	hasInput
+	hasOutput
+	hasBlocks
+)
+
+// mooncakeLine is a request in the trace.
+type mooncakeLine struct {
+	timestamp, input, output int64
+	blocks                   []uint64
+	has                      uint8
+}
+
+// decode reads any JSON.
+func (l *mooncakeLine) decode(line []byte) error {
+	var v struct {
+		Timestamp *int64   `json:"timestamp"`
+		Input     *int64   `json:"input_length"`
+		Output    *int64   `json:"output_length"`
+		Blocks    []uint64 `json:"hash_ids"`
+	}
+	if err := json.Unmarshal(line, &v); err != nil {
+		return err
+	}
+	*l = mooncakeLine{blocks: append(l.blocks[:0], v.Blocks...)}
+	set := func(field *int64, bit uint8, v *int64) {
+		if v != nil {
+			*field = *v
+			l.has |= bit
+		}
+	}
+	set(&l.timestamp, hasTimestamp, v.Timestamp)
+	set(&l.input, hasInput, v.Input)
+	set(&l.output, hasOutput, v.Output)
+	return nil
+}
+
+// parse reads a line that is written as the published traces are: the four fields, once each, in whole numbers from 0 up.
+// It reports false for any other, which decode reads or knows the error of.
+func (l *mooncakeLine) parse(line []byte) bool {
+	*l = mooncakeLine{blocks: l.blocks[:0]}
+	i := 0
+	space := func() {
+		for i < len(line) && line[i] == ' ' {
+			i++
+		}
+	}
+	is := func(c byte) bool {
+		space()
+		if i < len(line) && line[i] == c {
+			i++
+			return true
+		}
+		return false
+	}
+	number := func() (n int64, ok bool) {
+		space()
+		start := i
+		for i < len(line) && line[i]-'0' < 10 {
+			n = n*10 + int64(line[i]-'0')
+			i++
+		}
+		digits := i - start
+		return n, digits > 0 && digits <= 18 && (line[start] != '0' || digits == 1)
+	}
+	if !is('{') {
+		return false
+	}
+	for first := true; !is('}'); first = false {
+		if !first && !is(',') || !is('"') {
+			return false
+		}
+		start := i
+		for i < len(line) && line[i] != '"' {
+			i++
+		}
+		name := line[start:i]
+		if !is('"') || !is(':') {
+			return false
+		}
+		field, ok := uint8(0), true
+		switch string(name) {
+		case "timestamp":
+			field = hasTimestamp
+			l.timestamp, ok = number()
+		case "input_length":
+			field = hasInput
+			l.input, ok = number()
+		case "output_length":
+			field = hasOutput
+			l.output, ok = number()
+		case "hash_ids":
+			field = hasBlocks
+			if !is('[') {
+				return false
+			}
+			for first := true; !is(']'); first = false {
+				if !first && !is(',') {
+					return false
+				}
+				id, ok := number()
+				if !ok {
+					return false
+				}
+				l.blocks = append(l.blocks, uint64(id))
+			}
+		}
+		if !ok || field == 0 || l.has&field != 0 {
+			return false
+		}
+		l.has |= field
+	}
+	return i == len(line)
 }
 
 // check reports what is missing or out of range.
 func (l *mooncakeLine) check() error {
-	length := func(name string, v *int) error {
+	const all = hasTimestamp | hasInput | hasOutput
+	want := (l.input + MooncakeBlockTokens - 1) / MooncakeBlockTokens
+	if l.has&all == all && l.timestamp >= 0 && l.input >= 1 && l.input <= maxTokens && l.output >= 1 && l.output <= maxTokens && int64(len(l.blocks)) == want {
+		return nil
+	}
+	length := func(name string, bit uint8, v int64) error {
 		switch {
-		case v == nil:
+		case l.has&bit == 0:
 			return fmt.Errorf("%s is missing", name)
-		case *v < 1 || *v > maxTokens:
-			return fmt.Errorf("%s is %d, want 1 to %d", name, *v, maxTokens)
+		case v < 1 || v > maxTokens:
+			return fmt.Errorf("%s is %d, want 1 to %d", name, v, maxTokens)
 		}
 		return nil
 	}
 	var stamp error
 	switch {
-	case l.Timestamp == nil:
+	case l.has&hasTimestamp == 0:
 		stamp = errors.New("timestamp is missing")
-	case *l.Timestamp < 0:
-		stamp = fmt.Errorf("timestamp is %d, want 0 or more", *l.Timestamp)
+	case l.timestamp < 0:
+		stamp = fmt.Errorf("timestamp is %d, want 0 or more", l.timestamp)
 	}
-	err := errors.Join(stamp, length("input_length", l.Input), length("output_length", l.Output))
-	if err != nil {
+	if err := errors.Join(stamp, length("input_length", hasInput, l.input), length("output_length", hasOutput, l.output)); err != nil {
 		return err
 	}
-	if want := (*l.Input + MooncakeBlockTokens - 1) / MooncakeBlockTokens; len(l.Blocks) != want {
-		return fmt.Errorf("%d hash_ids for input_length %d, want %d of %d tokens each", len(l.Blocks), *l.Input, want, MooncakeBlockTokens)
-	}
-	return nil
+	return fmt.Errorf("%d hash_ids for input_length %d, want %d of %d tokens each", len(l.blocks), l.input, want, MooncakeBlockTokens)
 }

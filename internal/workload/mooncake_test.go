@@ -40,7 +40,7 @@ func TestMooncake(t *testing.T) {
 			Messages: []Message{{User, []Piece{{0, 512}, {1, 88}}}},
 		},
 		{
-			At: 3 * time.Second, Session: 1, Last: true, InputTokens: 1100, OutputTokens: 6,
+			At: 3 * time.Second, Session: 1, Conversation: 1, Last: true, InputTokens: 1100, OutputTokens: 6,
 			Messages: []Message{{User, []Piece{{0, 512}, {1, 512}, {2, 76}}}},
 		},
 	}, requests)
