@@ -4,9 +4,9 @@
 //	c, err := remote.New(remote.Options{URLs: []string{"http://render:8000"}, API: remote.Render})
 //	ids, err := c.AppendChat(ctx, nil, body) // the body of a request to /v1/chat/completions
 //
-// A [Client] is a gateway.Tokenizer. It speaks to vLLM's render server ("vllm launch render", which needs no accelerator), to vLLM's /tokenize and to
-// SGLang's. It sends the body of the request that it was given, so that whatever the engine reads in it (tools, documents,
-// template arguments) counts as it would in the request itself.
+// A [Client] is a gateway.Tokenizer. It speaks to vLLM's render server ("vllm launch render", which needs no accelerator),
+// to vLLM's /tokenize and to SGLang's. It sends the body of the request that it was given, so that whatever the engine reads
+// in it (tools, documents, template arguments) counts as it would in the request itself.
 //
 // # Guarantees
 //
