@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -44,8 +45,12 @@ type Record struct {
 	// Endpoint is the ID of the last one that the request was sent to; empty if it was rejected.
 	Endpoint string
 	Stream   bool
-	// Attempts is how many endpoints were tried.
+	// Attempts is how many endpoints were tried, and Failed those before Endpoint, in order, with what went wrong.
 	Attempts int
+	Failed   []Attempt
+	// Request is what the scheduler was asked for. It is the data plane's, prompt and all: nothing of it may be used after
+	// Observe has returned. Empty if no model of that name is known.
+	Request *scheduling.Request
 	// Usage is what is known of the tokens when the request ends.
 	Usage api.Usage
 	// PromptKind says how the prompt's tokens were known, PromptTokens how many the scheduler went by.
@@ -59,10 +64,18 @@ type Record struct {
 	// Decide is how long the decision took, TTFT when the first byte came after Start (0 if none did), Total when the
 	// request ended.
 	Decide, TTFT, Total time.Duration
+	// Status is the HTTP status that the client was sent, 499 if it left before that.
+	Status int
 	// Err is nil if the engine answered; else as in Route.End, or the Rejection.
 	Err error
 	// Explanation is set for the decisions that were explained.
 	Explanation *scheduling.Explanation
+}
+
+// Attempt is an endpoint that failed a request.
+type Attempt struct {
+	Endpoint string // its ID
+	Err      error  // the cause, as in Route.Next
 }
 
 // Brain is a Router that asks a scheduler.
@@ -142,13 +155,16 @@ func (l *lease) target() Target {
 	return Target{ID: l.decision.Endpoint.ID, Address: l.decision.Endpoint.Address}
 }
 
-func (l *lease) Next(error) (Target, bool) {
+func (l *lease) Next(cause error) (Target, bool) {
 	if !l.decision.Next() {
 		return Target{}, false
 	}
 	l.record.Attempts++
+	l.record.Failed = append(l.record.Failed, Attempt{l.record.Endpoint, cause})
 	return l.target(), true
 }
+
+func (l *lease) Status(code int) { l.record.Status = code }
 
 func (l *lease) FirstByte() {
 	l.decision.FirstToken()
@@ -165,16 +181,40 @@ func (l *lease) Usage(u api.Usage) {
 
 func (l *lease) End(err error) {
 	l.decision.Done()
-	l.brain.buffers.put(l.request.Prompt.Tokens)
 	l.observe(err)
+	l.brain.buffers.put(l.request.Prompt.Tokens)
 }
 
 func (l *lease) observe(err error) {
 	if l.brain.o.Observer != nil {
 		l.record.Err = err
+		l.record.Request = &l.request
+		if l.record.Status == 0 {
+			l.record.Status = statusOf(err)
+		}
 		l.record.Total = l.brain.o.Now().Sub(l.record.Start)
 		l.brain.o.Observer.Observe(l.record)
 	}
+}
+
+// statusClientGone is in records of requests whose client left before it was sent a status.
+const statusClientGone = 499
+
+// statusOf is the status that a client is sent where the data plane has not said it.
+func statusOf(err error) int {
+	if err == nil {
+		return http.StatusOK
+	}
+	if errors.Is(err, ErrClientGone) {
+		return statusClientGone
+	}
+	if failure, ok := errors.AsType[*EngineError](err); ok {
+		return cmp.Or(failure.Status, http.StatusBadGateway)
+	}
+	if errors.Is(err, context.Canceled) {
+		return statusClientGone // while the decision was being made
+	}
+	return RejectionOf(err).Status
 }
 
 // reject says to the client why its request could not be placed.

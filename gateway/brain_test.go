@@ -19,7 +19,10 @@ import (
 
 type records []gateway.Record
 
-func (r *records) Observe(rec gateway.Record) { *r = append(*r, rec) }
+func (r *records) Observe(rec gateway.Record) {
+	rec.Request = nil // not to be kept
+	*r = append(*r, rec)
+}
 
 // newBrain has a clock that advances by a second whenever it is read.
 func newBrain(t *testing.T, endpoints ...scheduling.Endpoint) (*gateway.Brain, *scheduling.Pool, *records) {
@@ -69,7 +72,7 @@ func TestBrainAccountsForARequest(t *testing.T) {
 	require.Equal(t, &records{{
 		Start: time.Unix(1, 0), Model: "m", Adapter: "poet", Endpoint: "a", Stream: true, Attempts: 1, Usage: final,
 		PromptKind: gateway.PromptGiven, PromptTokens: 4,
-		Decide: time.Second, TTFT: 2 * time.Second, Total: 3 * time.Second,
+		Decide: time.Second, TTFT: 2 * time.Second, Total: 3 * time.Second, Status: http.StatusOK,
 	}}, seen)
 }
 
@@ -79,14 +82,17 @@ func TestBrainMovesOn(t *testing.T) {
 	route, err := brain.Route(context.Background(), parse(t, api.Chat, `{"model":"m","messages":[{"role":"user","content":"hi"}]}`))
 	require.NoError(t, err)
 	first := route.Target().ID
-	require.True(t, route.Next(errors.New("refused")))
+	refused := errors.New("refused")
+	require.True(t, route.Next(refused))
 	require.NotEqual(t, first, route.Target().ID)
 	require.Equal(t, 1, pool.Total().Requests)
-	require.False(t, route.Next(errors.New("refused")))
+	require.False(t, route.Next(refused))
 	failure := &gateway.EngineError{Endpoint: route.Target().ID}
 	route.End(failure)
 	require.Zero(t, pool.Total())
 	require.Equal(t, 2, (*seen)[0].Attempts)
+	require.Equal(t, []gateway.Attempt{{Endpoint: first, Err: refused}}, (*seen)[0].Failed)
+	require.Equal(t, http.StatusBadGateway, (*seen)[0].Status)
 	require.ErrorIs(t, (*seen)[0].Err, failure)
 }
 
@@ -112,6 +118,9 @@ func TestBrainRejects(t *testing.T) {
 	_, err := brain.Route(ctx, parse(t, api.Completion, `{"model":"m","prompt":"x"}`))
 	require.ErrorIs(t, err, context.Canceled)
 	require.Len(t, *seen, 3)
+	for i, status := range []int{http.StatusNotFound, http.StatusServiceUnavailable, 499} {
+		require.Equal(t, status, (*seen)[i].Status)
+	}
 	require.Zero(t, pool.Total())
 }
 

@@ -45,6 +45,9 @@ type Lease interface {
 	// its answer was used. It returns false if there is none; the lease then stays where it is.
 	Next(cause error) (Target, bool)
 
+	// Status tells which HTTP status the client is sent.
+	Status(code int)
+
 	// FirstByte tells that the first byte of a successful answer has arrived.
 	FirstByte()
 
@@ -91,6 +94,15 @@ func (r *Route) Next(cause error) bool {
 		r.target = target
 	}
 	return ok
+}
+
+// Status tells which HTTP status the client is sent, where there is an answer. Only the last call counts.
+func (r *Route) Status(code int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.ended {
+		r.lease.Status(code)
+	}
 }
 
 // FirstByte tells that the first byte of a successful answer has arrived. Calls after the first do nothing.

@@ -30,6 +30,7 @@ func (j *journal) Next(cause error) (gateway.Target, bool) {
 	j.rest = j.rest[1:]
 	return t, true
 }
+func (j *journal) Status(int)        { j.calls = append(j.calls, "status") }
 func (j *journal) FirstByte()        { j.calls = append(j.calls, "first") }
 func (j *journal) Usage(u api.Usage) { j.calls = append(j.calls, "usage") }
 func (j *journal) End(err error)     { j.calls = append(j.calls, "end") }
@@ -49,7 +50,7 @@ func TestRouteMovesThroughItsTargets(t *testing.T) {
 // TestRouteKeepsItsLifeCycle drives a Route with any sequence of calls, in order and all at once.
 func TestRouteKeepsItsLifeCycle(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		steps := rapid.SliceOf(rapid.SampledFrom([]string{"next", "first", "usage", "end"})).Draw(t, "steps")
+		steps := rapid.SliceOf(rapid.SampledFrom([]string{"next", "status", "first", "usage", "end"})).Draw(t, "steps")
 		concurrent := rapid.Bool().Draw(t, "concurrent")
 		j := &journal{rest: make([]gateway.Target, 3)}
 		r := gateway.NewRoute(gateway.Target{}, j)
@@ -59,6 +60,8 @@ func TestRouteKeepsItsLifeCycle(t *testing.T) {
 				switch step {
 				case "next":
 					r.Next(nil)
+				case "status":
+					r.Status(200)
 				case "first":
 					r.FirstByte()
 				case "usage":
@@ -114,6 +117,7 @@ func TestEngineErrorUnwraps(t *testing.T) {
 type account struct{ inFlight *int }
 
 func (a account) Next(error) (gateway.Target, bool) { return gateway.Target{}, false }
+func (a account) Status(int)                        {}
 func (a account) FirstByte()                        {}
 func (a account) Usage(api.Usage)                   {}
 func (a account) End(error)                         { *a.inFlight-- }

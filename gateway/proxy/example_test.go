@@ -17,6 +17,7 @@ import (
 type unmetered struct{}
 
 func (unmetered) Next(error) (gateway.Target, bool) { return gateway.Target{}, false }
+func (unmetered) Status(int)                        {}
 func (unmetered) FirstByte()                        {}
 func (unmetered) Usage(api.Usage)                   {}
 func (unmetered) End(error)                         {}

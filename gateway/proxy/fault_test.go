@@ -133,6 +133,9 @@ func TestFaults(t *testing.T) {
 			assert.Equal(t, tt.want.attempts, l.next, "targets tried")
 			assert.Equal(t, 1, l.ends)
 			assert.Equal(t, tt.want.first, l.first)
+			if l.status != 0 {
+				assert.Equal(t, tt.want.status, l.status)
+			}
 			var failure *gateway.EngineError
 			if tt.want.engine == "" {
 				assert.NoError(t, l.err)

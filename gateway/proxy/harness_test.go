@@ -47,6 +47,7 @@ type lease struct {
 	next   int
 	causes []error
 	first  int
+	status int
 	usage  []api.Usage
 	ends   int
 	err    error
@@ -85,6 +86,7 @@ func (l *lease) Next(cause error) (gateway.Target, bool) {
 	l.next++
 	return l.router.targets[l.next-1], true
 }
+func (l *lease) Status(code int)   { l.status = code }
 func (l *lease) FirstByte()        { l.first++ }
 func (l *lease) Usage(u api.Usage) { l.usage = append(l.usage, u) }
 func (l *lease) End(err error) {
@@ -212,6 +214,7 @@ func (s steady) Route(context.Context, *api.Request) (*gateway.Route, error) {
 	return gateway.NewRoute(s.target, s), nil
 }
 func (steady) Next(error) (gateway.Target, bool) { return gateway.Target{}, false }
+func (steady) Status(int)                        {}
 func (steady) FirstByte()                        {}
 func (steady) Usage(api.Usage)                   {}
 func (steady) End(error)                         {}

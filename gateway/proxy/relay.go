@@ -47,6 +47,7 @@ func (x *exchange) relay(ctx context.Context, out outcome, target gateway.Target
 		x.route.FirstByte()
 	}
 	watch := x.watch(success, events, resp.Header)
+	x.route.Status(resp.StatusCode)
 	x.writeHeader(resp, events)
 	flush := streams(resp, events)
 	controller := http.NewResponseController(x.w)
