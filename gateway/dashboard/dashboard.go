@@ -140,7 +140,7 @@ func New(o Options) (*Dashboard, error) {
 
 // Observe implements gateway.Observer.
 func (d *Dashboard) Observe(r gateway.Record) {
-	outcome := outcomeOf(r.Err)
+	outcome := r.Outcome()
 	var failure failureRecord
 	failing := outcome == failed || outcome == rejected
 	now := d.o.Now()

@@ -108,7 +108,7 @@ func TestOutcomes(t *testing.T) {
 		{"too late", context.DeadlineExceeded, failed},
 		{"anything else", errors.New("odd"), failed},
 	} {
-		require.Equal(t, row.want, outcomeOf(row.err), row.name)
+		require.Equal(t, row.want, (&gateway.Record{Err: row.err}).Outcome(), row.name)
 	}
 }
 
