@@ -25,14 +25,12 @@ func (p Parallelism) fill(m *Model) Parallelism {
 	switch {
 	case !m.MoE():
 		p.EP, p.MoETP = 1, 1
-	case p.EP > 0 && p.MoETP == 0:
-		p.MoETP = p.TP * p.DP / p.EP
+	case p.EP == 0 && p.MoETP == 0:
+		p.EP, p.MoETP = 1, p.TP*p.DP
 	case p.EP == 0:
-		p.MoETP = max(p.MoETP, 0)
-		if p.MoETP == 0 {
-			p.MoETP = p.TP * p.DP
-		}
-		p.EP = p.TP * p.DP / p.MoETP
+		p.EP = max(p.TP*p.DP/p.MoETP, 1)
+	case p.MoETP == 0:
+		p.MoETP = max(p.TP*p.DP/p.EP, 1)
 	}
 	return p
 }
