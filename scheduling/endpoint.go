@@ -106,8 +106,21 @@ const (
 	// KVUsage is the used fraction of the KV cache, 0 to 1.
 	KVUsage
 
-	metrics // how many there are
+	firstCustom
+	metrics = firstCustom + CustomMetrics // how many there are
 )
+
+// CustomMetrics is how many metrics of its own a program can have.
+const CustomMetrics = 8
+
+// Custom returns the i-th metric of a program's own, whose meaning is the program's, for i below CustomMetrics. It panics for
+// others.
+func Custom(i int) Metric {
+	if i < 0 || i >= CustomMetrics {
+		panic(fmt.Sprintf("scheduling: custom metric %d, want 0 to %d", i, CustomMetrics-1))
+	}
+	return firstCustom + Metric(i)
+}
 
 func (m Metric) String() string {
 	switch m {
@@ -117,6 +130,9 @@ func (m Metric) String() string {
 		return "running"
 	case KVUsage:
 		return "kv_usage"
+	}
+	if m >= firstCustom && m < metrics {
+		return fmt.Sprintf("custom(%d)", m-firstCustom)
 	}
 	return fmt.Sprintf("metric(%d)", uint8(m))
 }

@@ -96,7 +96,8 @@ func (p *Pool) Set(endpoints []Endpoint) error {
 }
 
 // Upsert adds endpoints, or updates those whose ID is in the pool already. One whose address, rank or model changed is
-// another engine: it gets a new generation, and what was known of the old one is forgotten.
+// another engine: it gets a new generation, and what was known of the old one is forgotten. Else a cache geometry that is not
+// said stays as it was reported.
 func (p *Pool) Upsert(endpoints ...Endpoint) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -157,12 +158,14 @@ func (p *Pool) change(endpoints []Endpoint, gone []string) error {
 		slot, ok := p.ids[e.ID]
 		if ok {
 			was := next.endpoints[slot]
-			if was.equal(e) {
-				continue
-			}
 			if was.Address != e.Address || was.Rank != e.Rank || was.Model != e.Model {
 				p.vacate(next, slot)
 				ok = false
+			} else {
+				e.BlockTokens, e.CacheBlocks = cmpOr(e.BlockTokens, was.BlockTokens), cmpOr(e.CacheBlocks, was.CacheBlocks)
+			}
+			if ok && was.equal(e) {
+				continue
 			}
 		}
 		if !ok {
@@ -212,9 +215,14 @@ func (p *Pool) Report(states ...State) error {
 	defer p.mu.Unlock()
 	var problems []error
 	old := p.Snapshot()
-	next := old.clone()
-	relaid, loraChanged := false, false
-	for _, st := range states {
+	next := *old // shares with old all that it does not own
+	var own struct {
+		values                    [metrics]bool
+		baseline, endpoints, lora bool
+	}
+	lora := *old.lora
+	for i := range states {
+		st := &states[i]
 		slot, ok := p.ids[st.Endpoint]
 		if !ok {
 			problems = append(problems, fmt.Errorf("%w: %q", ErrUnknownEndpoint, st.Endpoint))
@@ -228,32 +236,42 @@ func (p *Pool) Report(states ...State) error {
 			if v.Metric >= metrics || math.IsNaN(v.Value) || math.IsInf(v.Value, 0) || v.Value < 0 {
 				continue
 			}
-			next.values[v.Metric].values[slot] = v.Value
-			next.values[v.Metric].at[slot] = at
+			column := &next.values[v.Metric]
+			if !own.values[v.Metric] {
+				*column, own.values[v.Metric] = column.clone(), true
+			}
+			column.values[slot], column.at[slot] = v.Value, at
 			if v.Metric == Waiting || v.Metric == Running {
+				if !own.baseline {
+					next.baseline, own.baseline = slices.Clone(next.baseline), true
+				}
 				next.baseline[slot] = uint16(p.ledger.read(slot).requests())
 			}
 		}
 		if st.Adapters != nil {
-			next.lora.states[slot], next.lora.at[slot] = st.Adapters.clone(), at
-			loraChanged = true
+			if !own.lora {
+				lora.states, lora.at, own.lora = slices.Clone(lora.states), slices.Clone(lora.at), true
+			}
+			lora.states[slot], lora.at[slot] = st.Adapters.clone(), at
 		}
 		e := next.endpoints[slot]
 		if blocks, tokens := cmpOr(st.CacheBlocks, e.CacheBlocks), cmpOr(st.BlockTokens, e.BlockTokens); blocks != e.CacheBlocks || tokens != e.BlockTokens {
+			if !own.endpoints {
+				next.endpoints, own.endpoints = slices.Clone(next.endpoints), true
+			}
 			updated := *e
 			updated.CacheBlocks, updated.BlockTokens = blocks, tokens
 			next.endpoints[slot] = &updated
-			relaid = true
 		}
 	}
-	if loraChanged {
-		next.lora = newResidency(next.lora.states, next.lora.at)
+	if own.lora {
+		next.lora = newResidency(lora.states, lora.at)
 	}
-	if relaid {
+	if own.endpoints {
 		next.index(p.models)
-		p.publish(old, next)
+		p.publish(old, &next)
 	} else {
-		p.current.Store(next)
+		p.current.Store(&next)
 	}
 	return errors.Join(problems...)
 }
@@ -278,20 +296,22 @@ func (p *Pool) publish(old, next *Snapshot) {
 	close(old.changed)
 }
 
-// clone copies what a change may touch. At 1,000 endpoints that is about 100 KB, once for each call of Report.
+// clone copies what a change of endpoints may touch.
 func (s *Snapshot) clone() *Snapshot {
 	next := *s
 	next.endpoints = slices.Clone(s.endpoints)
 	next.generations = slices.Clone(s.generations)
 	next.baseline = slices.Clone(s.baseline)
 	for m := range next.values {
-		next.values[m] = column{values: slices.Clone(s.values[m].values), at: slices.Clone(s.values[m].at)}
+		next.values[m] = s.values[m].clone()
 	}
 	lora := *s.lora
 	lora.states, lora.at = slices.Clone(lora.states), slices.Clone(lora.at)
 	next.lora = &lora
 	return &next
 }
+
+func (c column) clone() column { return column{slices.Clone(c.values), slices.Clone(c.at)} }
 
 func (s *Snapshot) grow() {
 	s.endpoints = append(s.endpoints, nil)

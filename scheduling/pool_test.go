@@ -293,3 +293,48 @@ func TestModels(t *testing.T) {
 	var pickErr *scheduling.PickError
 	require.False(t, errors.As(err, &pickErr))
 }
+
+func TestReportedGeometryOutlastsDiscovery(t *testing.T) {
+	e := scheduling.Endpoint{ID: "a", Address: "h:1"}
+	pool, err := scheduling.NewPool(scheduling.PoolOptions{Endpoints: []scheduling.Endpoint{e}})
+	require.NoError(t, err)
+	require.NoError(t, pool.Report(scheduling.State{Endpoint: "a", BlockTokens: 16, CacheBlocks: 100}))
+	layout := pool.Snapshot().Layout()
+	require.NoError(t, pool.Set([]scheduling.Endpoint{e}))
+	require.Equal(t, layout, pool.Snapshot().Layout(), "nothing is new")
+	e.BlockTokens = 32
+	require.NoError(t, pool.Upsert(e))
+	require.Equal(t, 32, pool.Snapshot().Endpoint(0).BlockTokens, "what is said counts")
+	e.Address = "h:2"
+	e.BlockTokens = 0
+	require.NoError(t, pool.Upsert(e))
+	slot, _ := pool.Snapshot().Find("a")
+	require.Zero(t, pool.Snapshot().Endpoint(slot).BlockTokens, "another engine has its own")
+}
+
+func TestSnapshotsDoNotChange(t *testing.T) {
+	pool, err := scheduling.NewPool(scheduling.PoolOptions{Endpoints: []scheduling.Endpoint{{ID: "a", Address: "h:1"}, {ID: "b", Address: "h:2"}}})
+	require.NoError(t, err)
+	report := func(v float64) *scheduling.Snapshot {
+		require.NoError(t, pool.Report(scheduling.State{
+			Endpoint: "a", Values: []scheduling.Value{{scheduling.Waiting, v}, {scheduling.Custom(7), v}}, Adapters: &scheduling.AdapterState{Active: []string{"x"}, Max: int(v)}, CacheBlocks: int(v),
+		}))
+		return pool.Snapshot()
+	}
+	value := func(s *scheduling.Snapshot, m scheduling.Metric) float64 {
+		v, _, ok := s.Observed(0, m)
+		require.True(t, ok)
+		return v
+	}
+	first := report(1)
+	second := report(2)
+	require.NoError(t, pool.Report(scheduling.State{Endpoint: "b", Values: []scheduling.Value{{scheduling.Running, 3}}}))
+	for v, s := range map[float64]*scheduling.Snapshot{1: first, 2: second} {
+		require.Equal(t, v, value(s, scheduling.Waiting))
+		require.Equal(t, v, value(s, scheduling.Custom(7)))
+		require.Equal(t, int(v), s.Endpoint(0).CacheBlocks)
+		_, _, ok := s.Observed(1, scheduling.Running)
+		require.False(t, ok)
+	}
+	require.Panics(t, func() { scheduling.Custom(scheduling.CustomMetrics) })
+}
