@@ -5,7 +5,8 @@ package engine
 // A block is held by as many sequences as refer to it. When the last lets go it joins the list of
 // free blocks as the newest, content and hash intact; whoever needs a block takes the oldest free
 // one, and only then is its content forgotten. So the free list is the LRU list of the cache, and a
-// match needs no copy: it takes the block off that list again.
+// match needs no copy: it takes the block off that list again. A block that nobody can find, such as
+// one that was not filled, joins the list as the oldest instead: it is worth nothing.
 type blockCache struct {
 	blocks         []block
 	index          hashIndex
@@ -99,7 +100,11 @@ func (c *blockCache) store(b int32, hash uint64) bool {
 func (c *blockCache) release(table []int32) {
 	for i := len(table) - 1; i >= 0; i-- {
 		b := table[i]
-		if c.blocks[b].refs--; c.blocks[b].refs == 0 {
+		switch c.blocks[b].refs--; {
+		case c.blocks[b].refs > 0:
+		case c.blocks[b].hash == 0:
+			c.pushOldest(b)
+		default:
 			c.pushNewest(b)
 		}
 	}
@@ -146,6 +151,17 @@ func (c *blockCache) pushNewest(b int32) {
 		c.blocks[c.newest].newer = b
 	}
 	c.newest = b
+	c.free++
+}
+
+func (c *blockCache) pushOldest(b int32) {
+	c.blocks[b].older, c.blocks[b].newer = none, c.oldest
+	if c.oldest == none {
+		c.newest = b
+	} else {
+		c.blocks[c.oldest].older = b
+	}
+	c.oldest = b
 	c.free++
 }
 

@@ -43,6 +43,17 @@ func TestBlockCacheEvictsTheTailOfTheOldest(t *testing.T) {
 	require.Equal(t, 2, free)
 }
 
+func TestBlockCacheTakesWorthlessBlocksFirst(t *testing.T) {
+	c := newBlockCache(2)
+	table := c.allocate(nil, 1)
+	c.store(table[0], 1)
+	c.release(table)
+	unfilled := c.allocate(nil, 1)
+	c.release(unfilled)
+	require.Equal(t, unfilled, c.allocate(nil, 1), "block 1 is older, and can be found")
+	require.Empty(t, c.take())
+}
+
 func TestBlockCacheMatchRefreshes(t *testing.T) {
 	c := newBlockCache(2)
 	old, young := c.allocate(nil, 1), c.allocate(nil, 1)
@@ -144,7 +155,8 @@ func TestBlockCacheAgainstOracle(t *testing.T) {
 					n.refs[b] = 1
 				}
 				require.Equal(t, wantEvicted, slices.Concat(c.take()))
-				for i := len(matched); i < len(chain); i++ {
+				full := rapid.IntRange(len(matched), len(chain)).Draw(t, "full")
+				for i := len(matched); i < full; i++ {
 					require.Equal(t, len(n.copies(chain[i])) == 0, c.store(table[i], chain[i]))
 					n.hash[int(table[i])] = chain[i]
 				}
@@ -157,7 +169,11 @@ func TestBlockCacheAgainstOracle(t *testing.T) {
 				i := rapid.IntRange(0, len(tables)-1).Draw(t, "table")
 				c.release(tables[i])
 				for _, b := range slices.Backward(tables[i]) {
-					if n.refs[int(b)]--; n.refs[int(b)] == 0 {
+					switch n.refs[int(b)]--; {
+					case n.refs[int(b)] > 0:
+					case n.hash[int(b)] == 0:
+						n.free = slices.Insert(n.free, 0, int(b))
+					default:
 						n.free = append(n.free, int(b))
 					}
 				}
