@@ -21,9 +21,11 @@ type Engine struct {
 	cache    *blockCache
 	adapters adapters
 
-	step   step
-	closed admission
-	totals Totals
+	step    step
+	closed  admission
+	scratch []int32  // of Cached
+	shadows []shadow // of Forecast
+	totals  Totals
 }
 
 // admission says whether anybody in the queue could join the running set.

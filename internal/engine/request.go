@@ -28,6 +28,10 @@ type Request struct {
 	// block and everything before it. A list that ends early, or a zero hash, leaves the blocks
 	// without one out of the prefix cache. The engine reads the slice until the request ends.
 	Blocks []uint64
+	// LoadedTokens of the prompt come with their KV, transferred from another engine: they take up memory and enter the
+	// prefix cache, but need no prefill. The last token of a prompt is computed in any case. A preempted request has lost
+	// them.
+	LoadedTokens int
 	// Adapter is the LoRA adapter; empty for the base model. Blocks must be hashed apart from those
 	// of other adapters.
 	Adapter string
@@ -54,7 +58,7 @@ func (r Reason) String() string {
 type Result struct {
 	ID     uint64
 	Reason Reason
-	// PromptTokens of which CachedTokens were found in the prefix cache when it first started.
+	// PromptTokens of which CachedTokens were found in the prefix cache, or loaded, when it first started.
 	PromptTokens, CachedTokens int
 	OutputTokens               int // produced
 	Preemptions                int

@@ -38,6 +38,13 @@ func (c cost) decode(sequences, contextTokens int) time.Duration {
 	return c.base + time.Duration(sequences)*c.perSequence + time.Duration(contextTokens)*c.perKVToken
 }
 
+// step is how long a planned step takes.
+func (c cost) step(p *plan) time.Duration {
+	return c.decode(p.decodes, p.contextTokens) +
+		time.Duration(float64(p.prefill)*c.perPrefillToken) +
+		time.Duration(p.loads)*c.adapterLoad
+}
+
 // startUp and wake use an empty step to be called again: start-up is a step that ends when the
 // engine is ready, and work that reaches an idle engine waits for a step that ends at once.
 func (e *Engine) startUp() {
@@ -156,9 +163,7 @@ func (e *Engine) startStep(at time.Duration) {
 		return
 	}
 	e.step.inFlight = true
-	e.step.end = at + e.cost.decode(p.decodes, p.contextTokens) +
-		time.Duration(float64(p.prefill)*e.cost.perPrefillToken) +
-		time.Duration(p.loads)*e.cost.adapterLoad
+	e.step.end = at + e.cost.step(&p)
 	if p.decodes == len(e.running) {
 		e.step.shortestLeft = p.shortestLeft
 	}
@@ -254,6 +259,9 @@ func (e *Engine) admitWaiting(p *plan, at time.Duration) {
 		s.running = true
 		e.cache.share(s.blocks)
 		s.stored, s.computed = hits, hits*e.o.BlockTokens
+		if s.started == never {
+			s.computed = max(s.computed, min(s.LoadedTokens, s.PromptTokens-1))
+		}
 		if e.adapters.acquire(s.adapter) {
 			p.loads++
 		}

@@ -1,0 +1,103 @@
+package sim
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/inferloom/inferloom/scheduling"
+	"github.com/inferloom/inferloom/scheduling/picker"
+	"github.com/inferloom/inferloom/scheduling/policy"
+	"github.com/inferloom/inferloom/scheduling/prefix"
+	"github.com/inferloom/inferloom/scheduling/scorer"
+)
+
+// Policy is a way to choose endpoints, by name.
+type Policy struct {
+	Name string
+	// Doc says in one line what it does.
+	Doc string
+	// New makes the profile for one run; it must not share state with that of another.
+	New func(Env) (scheduling.Profile, error)
+}
+
+// Env is what a policy, a gate or an autoscaler is made for.
+type Env struct {
+	// Pool is the pool of the run; it has the initial endpoints.
+	Pool *scheduling.Pool
+	// MaxEndpoints is how many it can hold, CacheBlocks and CacheTokens what all their caches hold together.
+	MaxEndpoints, CacheBlocks, CacheTokens int
+	// Seed is Config.Seed.
+	Seed uint64
+
+	run *run
+}
+
+// NewIndex makes a prefix index with room for what the whole fleet can cache.
+func (e Env) NewIndex() (*prefix.Index, error) {
+	const (
+		blockBytes   = 10
+		promptBytes  = 900  // of a prompt's own stretch, on a large fleet
+		promptTokens = 4000 // that a prompt does not share, if they are short
+	)
+	return prefix.New(prefix.Options{
+		MaxBytes:     max(prefix.DefaultMaxBytes, blockBytes*e.CacheBlocks+promptBytes*(e.CacheTokens/promptTokens)),
+		MaxEndpoints: e.MaxEndpoints,
+	})
+}
+
+// Policies lists the built-in policies: the module's default first, then the baselines to compare it with.
+func Policies() []Policy {
+	fixed := func(profile func() scheduling.Profile) func(Env) (scheduling.Profile, error) {
+		return func(Env) (scheduling.Profile, error) { return profile(), nil }
+	}
+	return []Policy{
+		{"default", "the module's default: prefix affinity against prompt tokens and requests in flight, overload left out", func(e Env) (scheduling.Profile, error) {
+			index, err := e.NewIndex()
+			return policy.Default(index), err
+		}},
+		{"round-robin", "endpoints in turn", fixed(policy.RoundRobin)},
+		{"random", "any endpoint, all equally likely", fixed(func() scheduling.Profile {
+			return scheduling.Profile{Picker: picker.WeightedRandom{}}
+		})},
+		{"least-request", "the fewest requests in flight", fixed(policy.LeastRequests)},
+		{"power-of-two", "of two endpoints drawn at random the one with fewer requests in flight", fixed(func() scheduling.Profile {
+			return scheduling.Profile{Picker: picker.PowerOfTwo{}}
+		})},
+		{"session-hash", "the endpoint that the session hashes to (rendezvous)", fixed(func() scheduling.Profile {
+			return scheduling.Profile{Scorers: []scheduling.Weighted{{Scorer: scorer.Session{}}}}
+		})},
+		{"oracle", "the soonest first token, foretold from the engines' true caches and queues and all answers' lengths", newOracle},
+	}
+}
+
+// FindPolicy returns a built-in policy by its name, or an error that lists all.
+func FindPolicy(name string) (Policy, error) {
+	var names []string
+	for _, p := range Policies() {
+		if p.Name == name {
+			return p, nil
+		}
+		names = append(names, p.Name)
+	}
+	return Policy{}, fmt.Errorf("policy %q is unknown, want one of %s", name, strings.Join(names, ", "))
+}
+
+// MustPolicy is FindPolicy for names in code; it panics if there is none.
+func MustPolicy(name string) Policy {
+	p, err := FindPolicy(name)
+	if err != nil {
+		panic(err)
+	}
+	return p
+}
+
+// ProfilePolicy is a policy that plugs a profile together on an index of its own.
+func ProfilePolicy(name string, profile func(*prefix.Index) scheduling.Profile) Policy {
+	return Policy{Name: name, New: func(e Env) (scheduling.Profile, error) {
+		index, err := e.NewIndex()
+		if err != nil {
+			return scheduling.Profile{}, err
+		}
+		return profile(index), nil
+	}}
+}
