@@ -118,15 +118,25 @@ func (l *Log) String() string {
 
 // Records keeps what an Observer is told.
 type Records struct {
-	mu   sync.Mutex
-	list []gateway.Record
+	mu     sync.Mutex
+	list   []gateway.Record
+	others gateway.Observers
 }
 
 // Observe implements gateway.Observer.
 func (r *Records) Observe(rec gateway.Record) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.others.Observe(rec)
+	rec.Request = nil // not to be kept
 	r.list = append(r.list, rec)
+}
+
+// Tell has another observer told of what ends from now on.
+func (r *Records) Tell(other gateway.Observer) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.others = append(r.others, other)
 }
 
 // All returns the records so far.
