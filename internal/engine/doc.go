@@ -45,9 +45,8 @@
 // # Caveats
 //
 //   - Not safe for concurrent use; hooks must not call back into the engine.
-//   - Prefill costs the same for each token, whatever the context before it: attention's quadratic
-//     part, speculative decoding, sliding windows, CPU offload and tensor parallelism are not
-//     modelled.
+//   - What is modelled and what is not is listed in [Modelled] and [NotModelled]; docs/validity.md compares
+//     the model with a real engine and with measured points.
 //   - A request that does not fit into KV memory is tried again when memory is released, not at
 //     every step.
 //   - Within one Advance the block events of different requests can come in another order than

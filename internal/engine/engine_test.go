@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"math"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -16,7 +17,7 @@ const ms = time.Millisecond
 func plainOptions() Options {
 	return Options{
 		BlockTokens: 4, Blocks: 100, MaxRunning: 8, MaxBatchTokens: 64,
-		PrefillRate: 1000, StepTime: 10 * ms, StepTimePerSequence: 1, StepTimePerKVToken: 1,
+		PrefillRate: 1000, AttentionRate: math.Inf(1), StepTime: 10 * ms, StepTimePerSequence: 1, StepTimePerKVToken: 1,
 	}
 }
 
@@ -287,8 +288,13 @@ func TestSubmitRefuses(t *testing.T) {
 }
 
 func TestOptionsReportEveryProblem(t *testing.T) {
-	_, err := New(0, Options{Blocks: -1, MaxBatchTokens: 10, PrefillRate: -3, StartUp: -1}, Hooks{})
-	for _, want := range []string{"Blocks is -1", "MaxBatchTokens is 10", "PrefillRate is -3", "StartUp is -1ns"} {
+	_, err := New(0, Options{
+		Blocks: -1, MaxBatchTokens: 10, PrefillRate: -3, AttentionRate: math.NaN(), ExpertTime: -1, ExpertShare: 2, StartUp: -1,
+	}, Hooks{})
+	for _, want := range []string{
+		"Blocks is -1", "MaxBatchTokens is 10", "PrefillRate is -3", "AttentionRate is NaN", "ExpertTime is -1ns", "ExpertShare is 2",
+		"StartUp is -1ns",
+	} {
 		require.ErrorContains(t, err, want)
 	}
 }
@@ -310,6 +316,7 @@ func drawWorkload(t *rapid.T) workload {
 	w := workload{options: Options{
 		BlockTokens: 1 + r.IntN(8), Blocks: 20 + r.IntN(60), MaxRunning: 1 + r.IntN(6),
 		PrefillRate: 1000, StepTime: 10 * ms, StepTimePerSequence: ms, StepTimePerKVToken: 10_000,
+		AttentionRate: 50_000, ExpertTime: time.Duration(r.IntN(2)) * 20 * ms, ExpertShare: 0.2,
 		MaxAdapters: 1 + r.IntN(2), AdapterLoad: 30 * ms, StartUp: time.Duration(r.IntN(2)) * 40 * ms,
 	}}
 	w.options.MaxBatchTokens = w.options.MaxRunning + r.IntN(40)

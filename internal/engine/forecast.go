@@ -108,7 +108,7 @@ func (f *forecast) schedule(p *plan, x *shadow, shortest int) int {
 		}
 		return shortest
 	}
-	p.prefill += x.scheduled
+	p.chunk(x.scheduled, x.context)
 	return shortest
 }
 

@@ -13,7 +13,8 @@ import (
 // The default speeds are modelled, not measured: 16 GB of weights at 80 % of 3.35 TB/s are read in
 // about 6 ms, and 1.5 ms of launch and scheduling comes on top, so StepTime is 7.5 ms; the KV of a
 // token (32 layers, 8 KV heads of 128, 2 bytes: 131,072 B) is read in 49 ns at the same rate; 16
-// GFLOP for a prompt token at 40 % of 990 TFLOP/s give 25,000 tokens/s. 80 GB of memory at 90 %
+// GFLOP for a prompt token at 40 % of 990 TFLOP/s give 25,000 tokens/s, and 524,288 FLOP for each
+// token that it looks back on (4 x 32 layers x 32 heads of 128) 7.5e11 pairs/s. 80 GB of memory at 90 %
 // less weights and activations leave 56 GB: about 27,000 blocks of 16 tokens.
 type Options struct {
 	// BlockTokens is the number of tokens in a KV block. Default 16.
@@ -31,8 +32,17 @@ type Options struct {
 	// chunks (vLLM: max_num_batched_tokens). Default 8192.
 	MaxBatchTokens int
 
-	// PrefillRate is the speed of prefill in tokens a second. Default 25,000.
+	// A step takes
+	//
+	//	StepTime + decoding sequences × StepTimePerSequence + their context tokens × StepTimePerKVToken
+	//	+ prefill tokens / PrefillRate + attention pairs / AttentionRate
+	//	+ ExpertTime × (1 − (1 − ExpertShare)^tokens) + adapters loaded × AdapterLoad
+
+	// PrefillRate is the speed of prefill in tokens a second, without attention. Default 25,000.
 	PrefillRate float64
+	// AttentionRate is the speed of attention in prefill, in pairs of a prompt token and a token that it looks back on,
+	// itself included, a second: what makes a long prompt cost more than in proportion. Default 7.5e11; +Inf is free.
+	AttentionRate float64
 	// StepTime is what each step costs before any token: weights, launch, scheduling. Default 7.5 ms.
 	StepTime time.Duration
 	// StepTimePerSequence is added for each decoding sequence. Default 15 µs.
@@ -40,6 +50,11 @@ type Options struct {
 	// StepTimePerKVToken is added for each token of context that the decoding sequences read.
 	// Default 49 ns.
 	StepTimePerKVToken time.Duration
+	// ExpertTime is for a mixture of experts: what a step takes longer if its tokens touch all experts. They touch
+	// 1 − (1 − ExpertShare)^tokens of them, ExpertShare being the experts a token goes to over all there are: a small
+	// batch reads few weights, a large one all. Default 0: a dense model.
+	ExpertTime  time.Duration
+	ExpertShare float64
 
 	// MaxAdapters is the number of LoRA slots (vLLM: max_loras). Default 0: requests that name an
 	// adapter are rejected.
@@ -70,6 +85,9 @@ func (o Options) withDefaults() Options {
 	def(&o.MaxBatchTokens, 8192)
 	if o.PrefillRate == 0 {
 		o.PrefillRate = 25_000
+	}
+	if o.AttentionRate == 0 {
+		o.AttentionRate = 7.5e11
 	}
 	defDuration(&o.StepTime, 7500*time.Microsecond)
 	defDuration(&o.StepTimePerSequence, 15*time.Microsecond)
@@ -108,6 +126,13 @@ func (o Options) validate() error {
 	}
 	if !(o.PrefillRate > 0) || math.IsInf(o.PrefillRate, 0) {
 		errs = append(errs, fmt.Errorf("PrefillRate is %v tokens/s, want a finite number above zero", o.PrefillRate))
+	}
+	if !(o.AttentionRate > 0) {
+		errs = append(errs, fmt.Errorf("AttentionRate is %v pairs/s, want a number above zero", o.AttentionRate))
+	}
+	notNegative("ExpertTime", o.ExpertTime)
+	if !(o.ExpertShare >= 0 && o.ExpertShare <= 1) {
+		errs = append(errs, fmt.Errorf("ExpertShare is %v, want 0 to 1", o.ExpertShare))
 	}
 	if o.StepTime <= 0 {
 		errs = append(errs, fmt.Errorf("StepTime is %v, want more than zero", o.StepTime))

@@ -18,33 +18,6 @@ type step struct {
 	shortestLeft int
 }
 
-// cost is the time model of a step with the slowdown applied.
-type cost struct {
-	base, perSequence, perKVToken time.Duration
-	perPrefillToken               float64 // ns
-	adapterLoad                   time.Duration
-}
-
-func newCost(o Options, slowdown float64) cost {
-	slow := func(d time.Duration) time.Duration { return time.Duration(float64(d) * slowdown) }
-	return cost{
-		base: max(1, slow(o.StepTime)), perSequence: slow(o.StepTimePerSequence), perKVToken: slow(o.StepTimePerKVToken),
-		perPrefillToken: slowdown * float64(time.Second) / o.PrefillRate,
-		adapterLoad:     slow(o.AdapterLoad),
-	}
-}
-
-func (c cost) decode(sequences, contextTokens int) time.Duration {
-	return c.base + time.Duration(sequences)*c.perSequence + time.Duration(contextTokens)*c.perKVToken
-}
-
-// step is how long a planned step takes.
-func (c cost) step(p *plan) time.Duration {
-	return c.decode(p.decodes, p.contextTokens) +
-		time.Duration(float64(p.prefill)*c.perPrefillToken) +
-		time.Duration(p.loads)*c.adapterLoad
-}
-
 // startUp and wake use an empty step to be called again: start-up is a step that ends when the
 // engine is ready, and work that reaches an idle engine waits for a step that ends at once.
 func (e *Engine) startUp() {
@@ -176,6 +149,7 @@ type plan struct {
 	contextTokens int
 	shortestLeft  int
 	prefill       int // tokens
+	pairs         int // of a prefill token and a token that it looks back on
 	loads         int // adapters brought in
 }
 
@@ -188,7 +162,13 @@ func (p *plan) add(s *sequence, tokens int) {
 		p.shortestLeft = min(p.shortestLeft, s.OutputTokens-s.produced)
 		return
 	}
+	p.chunk(tokens, s.computed)
+}
+
+// chunk adds prefill tokens of a sequence that has computed some before.
+func (p *plan) chunk(tokens, computed int) {
 	p.prefill += tokens
+	p.pairs += tokens*computed + tokens*(tokens+1)/2
 }
 
 func (e *Engine) continueRunning(p *plan, at time.Duration) (preempted bool) {
