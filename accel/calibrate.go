@@ -1,0 +1,184 @@
+package accel
+
+import (
+	"math"
+	"time"
+)
+
+// Calibration is what measurements say about how far deployments stay behind their peaks: a factor for each part of a time,
+// and corrections of factors for engines, models, boards and combinations of them. It is not changed after it is made, and
+// is safe for concurrent use. [Calibrated] is ours, [Uncalibrated] has no measurements behind it, and [Calibration.Calibrate]
+// adds a user's own.
+type Calibration struct {
+	tpot, ttft fit
+}
+
+// fit is the calibration of one quantity.
+type fit struct {
+	base    [maxParts]float64 // log factors of parts
+	effects map[effectKey]*effect
+	spreads map[spreadKey]spread
+}
+
+// effect corrects log factors where its key fits.
+type effect struct {
+	points   int
+	groups   [numGroups]float64
+	features [numFeatures]float64
+}
+
+// level is what an effect depends on. Of levels above levelQuantised each refines one before it.
+type level uint8
+
+const (
+	levelEngine     level = iota
+	levelModel            // its shape
+	levelCut              // TP, DP and EP
+	levelPair             // engine and system
+	levelQuantised        // engine, system, model and precision
+	levelDeployment       // and how it is cut
+	numLevels
+)
+
+// effectKey says where an effect applies. What its level does not depend on is zero.
+type effectKey struct {
+	level  level
+	engine Engine
+	system string
+	shape  shapeKey
+	weight DType
+	cut    cutKey
+}
+
+// shapeKey tells models apart by what decides their speed, so that fine-tuned ones are the model that they came from.
+type shapeKey struct{ hidden, layers, vocab, experts int }
+
+type cutKey struct{ tp, dp, ep int }
+
+func (m *Model) shapeKey() shapeKey { return shapeKey{m.Hidden, m.Layers(), m.Vocab, m.Experts()} }
+
+// keys are the effects that a deployment can have, by level.
+func (d *Deployment) keys() (k [numLevels]effectKey) {
+	prec := d.Model.Resolve(d.Precision)
+	par := d.Parallelism.fill(d.Model)
+	shape, weight := d.Model.shapeKey(), prec.Weights
+	if d.Model.MoE() {
+		weight = prec.Experts
+	}
+	cut := cutKey{par.TP, par.DP, par.EP}
+	k[levelEngine] = effectKey{level: levelEngine, engine: d.Engine}
+	k[levelModel] = effectKey{level: levelModel, shape: shape}
+	k[levelCut] = effectKey{level: levelCut, cut: cut}
+	k[levelPair] = effectKey{level: levelPair, engine: d.Engine, system: d.System.Name}
+	k[levelQuantised] = effectKey{level: levelQuantised, engine: d.Engine, system: d.System.Name, shape: shape, weight: weight}
+	k[levelDeployment] = k[levelQuantised]
+	k[levelDeployment].level, k[levelDeployment].cut = levelDeployment, cut
+	return k
+}
+
+// spread is the logs that bound 90 % of measured over estimated.
+type spread struct{ low, high float64 }
+
+// spreadKey is how much is known, and of which pair; an empty system stands for all pairs.
+type spreadKey struct {
+	evidence Evidence
+	engine   Engine
+	system   string
+}
+
+// leastPoints of a pair of engine and system count as evidence of it: a stray measurement does not.
+const leastPoints = 20
+
+// resolve looks up what applies to a deployment.
+func (c *Calibration) resolve(p *Prepared, d Deployment) {
+	keys := d.keys()
+	p.evidence = c.tpot.evidence(&keys)
+	c.tpot.resolve(&p.tpot, &keys, outParts[:], p.evidence)
+	c.ttft.resolve(&p.ttft, &keys, inParts[:], p.evidence)
+}
+
+func (f *fit) evidence(keys *[numLevels]effectKey) Evidence {
+	pair := f.effects[keys[levelPair]]
+	switch {
+	case pair == nil || pair.points < leastPoints:
+		return NoEvidence
+	case f.effects[keys[levelDeployment]] != nil:
+		return DeploymentMeasured
+	case f.effects[keys[levelQuantised]] != nil:
+		return ModelMeasured
+	}
+	return EngineMeasured
+}
+
+func (f *fit) resolve(r *resolved, keys *[numLevels]effectKey, parts []part, known Evidence) {
+	r.factors = f.base
+	for _, k := range keys {
+		e := f.effects[k]
+		if e == nil {
+			continue
+		}
+		for i := range parts {
+			r.factors[i] += e.groups[parts[i].group]
+		}
+		for i, v := range e.features {
+			r.features[i] += v
+		}
+	}
+	for i := range parts {
+		r.factors[i] = math.Exp(r.factors[i])
+	}
+	s := f.spread(keys, known)
+	r.low, r.high = math.Exp(s.low), math.Exp(s.high)
+	if known == NoEvidence {
+		r.high *= 2
+	}
+}
+
+func (f *fit) spread(keys *[numLevels]effectKey, known Evidence) spread {
+	pair := keys[levelPair]
+	if s, ok := f.spreads[spreadKey{known, pair.engine, pair.system}]; ok {
+		return s
+	}
+	if s, ok := f.spreads[spreadKey{evidence: known}]; ok {
+		return s
+	}
+	return wide
+}
+
+// wide is the spread where nobody has measured one: a factor of 4 either way.
+var wide = spread{-1.4, 1.4}
+
+// resolved is a fit for one deployment.
+type resolved struct {
+	factors   [maxParts]float64
+	features  [numFeatures]float64
+	low, high float64 // bounds of an interval over its value
+}
+
+// apply turns parts at their peaks into what they really take.
+func (r *resolved) apply(x *[maxParts]float64, f *[numFeatures]float64) {
+	log := 0.
+	for i, v := range f {
+		log += v * r.features[i]
+	}
+	all := math.Exp(log)
+	for i := range x {
+		x[i] *= r.factors[i] * all
+	}
+}
+
+func (r *resolved) interval(d time.Duration) Interval[time.Duration] {
+	return Interval[time.Duration]{d, time.Duration(float64(d) * r.low), time.Duration(float64(d) * r.high)}
+}
+
+// Uncalibrated has the factors that parts usually have and nothing else: every estimate says [NoEvidence].
+func Uncalibrated() *Calibration {
+	c := &Calibration{}
+	for i, p := range outParts {
+		c.tpot.base[i] = math.Log(p.prior)
+	}
+	for i, p := range inParts {
+		c.ttft.base[i] = math.Log(p.prior)
+	}
+	return c
+}
