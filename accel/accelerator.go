@@ -39,8 +39,7 @@ func (a Accelerator) Peak(d DType) (Figure, bool) {
 }
 
 // Rate is the type that a product with weights of type d is computed in here, and its dense peak in FLOP/s: d's own where
-// the hardware has it, otherwise the type that engines widen it to. An 8-bit or 4-bit float widens to BF16 (weight-only
-// kernels), except 4 bits to FP8 where only that is there and wide asks for it.
+// the hardware has it, otherwise BF16, to which kernels then widen the weights.
 func (a Accelerator) Rate(d DType) (computes DType, flops float64, ok bool) {
 	want := d.Peak()
 	if f, ok := a.Peak(want); ok {

@@ -7,33 +7,28 @@ import "time"
 type System struct {
 	Name        string // such as "h200-sxm", "gb200-nvl72", "tpu-v5e"
 	Title       string
+	Aliases     []string
 	Accelerator Accelerator
 	PerNode     int // accelerators a node
 	ScaleUp     ScaleUp
 	ScaleOut    ScaleOut
+
+	perChip int // see PerDevice
 }
 
-// FabricKind is how the accelerators of a scale-up domain are connected.
-type FabricKind uint8
-
-const (
-	PCIe   FabricKind = iota // through the host: no fabric of their own
-	Switch                   // any to any at full bandwidth: NVLink with NVSwitch
-	Mesh                     // a link between each pair: xGMI, Gaudi, Xe Link
-	Torus                    // neighbours only, in 2 or 3 dimensions: TPU ICI
-)
-
-// ScaleUp is the fast fabric. Bandwidth is one way, per accelerator, all its links together.
+// ScaleUp is the fast fabric.
 type ScaleUp struct {
 	Kind      FabricKind
 	Domain    int           // accelerators that reach each other over it
-	Bandwidth Figure        // bytes a second, one way
-	Links     int           // links of an accelerator: peers of a mesh, ports of a torus; 0 where it does not matter
+	Bandwidth Figure        // bytes a second, one way, of an accelerator, all its links together
+	Links     int           // of an accelerator: to each peer of a mesh, ports of a torus; 0 where it does not matter
 	Latency   time.Duration // of one hop, assumed
-	Shape     Shape         // of a torus; zero otherwise
+	Torus     *Torus        // what slices a torus has; nil for all else
+	Shape     Shape         // the slice of a torus, once one is chosen
 }
 
-// ScaleOut is the network between scale-up domains or nodes. Bandwidth is one way, per accelerator.
+// ScaleOut is the network between scale-up domains. NICs are a property of nodes as they are built, not of the accelerator:
+// change these figures to what yours have.
 type ScaleOut struct {
 	NICs      int           // a node
 	Bandwidth Figure        // bytes a second, one way, of an accelerator's share
