@@ -21,7 +21,7 @@ type Lengths struct {
 const (
 	// maxTokens bounds a length: more is no request that an engine could be sent.
 	maxTokens = 1 << 27
-	// maxCV bounds how bursty arrivals and how spread lengths can be. The most bursty clients that ServeGen publishes have 20.
+	// maxCV bounds how bursty arrivals and how spread lengths can be.
 	maxCV = 50
 )
 

@@ -28,9 +28,6 @@ func readLines(r io.Reader, f format) Source {
 		for lines.Scan() {
 			number++
 			line := bytes.TrimSpace(lines.Bytes())
-			if number == 1 {
-				line = bytes.TrimPrefix(line, []byte("\ufeff"))
-			}
 			if len(line) == 0 {
 				continue
 			}
