@@ -32,6 +32,7 @@ type Reader struct {
 	next    base // beyond all numbers so far
 	names   map[string]string
 	line    entryJSON
+	at      int64 // what line.At points to
 }
 
 // base is what is added to the numbers of one space to keep them apart from those of others.
@@ -190,9 +191,11 @@ func (r *Reader) readHeader(line []byte) error {
 
 func (r *Reader) readEntry(line []byte, e *Entry) error {
 	l := &r.line
-	*l = entryJSON{Blocks: l.Blocks[:0]}
-	if err := json.Unmarshal(line, l); err != nil {
-		return err
+	if !r.parse(line) {
+		*l = entryJSON{}
+		if err := json.Unmarshal(line, l); err != nil {
+			return err
+		}
 	}
 	if err := l.check(); err != nil {
 		return err
@@ -200,11 +203,11 @@ func (r *Reader) readEntry(line []byte, e *Entry) error {
 	*e = Entry{
 		At:     r.offset + time.Duration(*l.At)*time.Microsecond,
 		Tenant: apart(l.Tenant, r.base.tenant, &r.next.tenant), Session: apart(l.Session, r.base.session, &r.next.session),
-		Model: r.name(l.Model), Adapter: r.name(l.Adapter), Priority: l.Priority, Stream: l.Stream, MaxTokens: l.Max,
+		Model: l.Model, Adapter: l.Adapter, Priority: l.Priority, Stream: l.Stream, MaxTokens: l.Max,
 		InputTokens: l.Input, OutputTokens: l.Output, CachedTokens: l.Cached, Estimated: l.Estimated,
-		Blocks: e.Blocks[:0], Endpoint: r.name(l.Endpoint), Tries: l.Tries,
+		Blocks: e.Blocks[:0], Endpoint: l.Endpoint, Tries: l.Tries,
 		TTFT: time.Duration(l.TTFT) * time.Microsecond, Total: time.Duration(l.Total) * time.Microsecond,
-		Status: l.Status, End: r.name(l.End),
+		Status: l.Status, End: l.End,
 	}
 	if e.At > maxTime {
 		return fmt.Errorf("t is %d, too far from the first start", *l.At)
@@ -234,20 +237,6 @@ func apart(n, base uint64, next *uint64) uint64 {
 	}
 	*next = max(*next, base+n)
 	return base + n
-}
-
-// maxNames bounds the names that are kept to be used again.
-const maxNames = 4096
-
-// name returns s, or an equal string that is in use already.
-func (r *Reader) name(s string) string {
-	if known, ok := r.names[s]; ok {
-		return known
-	}
-	if len(r.names) < maxNames {
-		r.names[s] = s
-	}
-	return s
 }
 
 // check reports all that is missing or out of range.
