@@ -27,11 +27,12 @@ var cores = map[string][]string{
 	"kvcache/token":     {},
 	"moe":               {},
 
-	"kvcache/token/remote": {},
-	"gateway/api":          {},
-	"gateway":              {"gateway/api", "scheduling"},
-	"gateway/proxy":        {"gateway", "gateway/api", "scheduling"},
-	"gateway/dashboard":    {"gateway", "gateway/api", "scheduling"},
+	"kvcache/token/remote":     {},
+	"scheduling/enginemetrics": {"scheduling"},
+	"gateway/api":              {},
+	"gateway":                  {"gateway/api", "scheduling"},
+	"gateway/proxy":            {"gateway", "gateway/api", "scheduling"},
+	"gateway/dashboard":        {"gateway", "gateway/api", "scheduling"},
 }
 
 // libraries may be imported by cores.

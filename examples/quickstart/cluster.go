@@ -15,6 +15,7 @@ import (
 	"github.com/inferloom/inferloom/internal/engine"
 	"github.com/inferloom/inferloom/internal/enginesim"
 	"github.com/inferloom/inferloom/scheduling"
+	"github.com/inferloom/inferloom/scheduling/enginemetrics"
 )
 
 // model is the name that the simulated engines serve.
@@ -84,7 +85,12 @@ func startCluster(o clusterOptions) (_ *cluster, err error) {
 	}
 	c.url = "http://" + dialable(o.listener.Addr())
 	c.serve(o.listener, handler)
-	c.running.Go(func() { c.report(ctx, max(10*time.Millisecond, scaled(100*time.Millisecond, o.timeScale))) })
+	every := max(10*time.Millisecond, scaled(100*time.Millisecond, o.timeScale))
+	scraper, err := enginemetrics.New(c.pool, enginemetrics.Options{MinInterval: every, MaxInterval: 10 * every, Seed: o.seed})
+	if err != nil {
+		return nil, err
+	}
+	c.running.Go(func() { _ = scraper.Run(ctx) }) // ends when stop cancels
 	return c, nil
 }
 
@@ -140,30 +146,6 @@ func (c *cluster) gateway(endpoints []scheduling.Endpoint, o clusterOptions) (ht
 	mux.Handle("/dashboard", live)
 	mux.Handle("/dashboard/", live)
 	return mux, nil
-}
-
-// report tells the pool how the engines are, as a scraper of their /metrics would; in one process it just asks them.
-func (c *cluster) report(ctx context.Context, every time.Duration) {
-	tick := time.NewTicker(every)
-	defer tick.Stop()
-	states := make([]scheduling.State, 0, len(c.engines))
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-		states = states[:0]
-		for id, sim := range c.engines {
-			s := sim.Stats()
-			states = append(states, scheduling.State{Endpoint: id, Values: []scheduling.Value{
-				{Metric: scheduling.Waiting, Value: float64(s.Waiting)},
-				{Metric: scheduling.Running, Value: float64(s.Running)},
-				{Metric: scheduling.KVUsage, Value: s.KVUsage},
-			}})
-		}
-		_ = c.pool.Report(states...) // fails only for endpoints that left the pool, and none does
-	}
 }
 
 func (c *cluster) serve(l net.Listener, h http.Handler) {

@@ -19,8 +19,8 @@
 // requests at the same times. Requests that are not complete within -duration count as errors; arrivals end so long
 // before, and requests that would take too long then are left out, that a fleet that is not overloaded completes all.
 //
-// What engines report (queue, running requests, KV use) is given to the pool in process, every 100 simulated milliseconds
-// but at most every 10 real ones, where a gateway of its own would scrape /metrics.
+// What engines report (queue, running requests, KV use) is scraped from their /metrics as in production, every 100 simulated
+// milliseconds but at most every 10 real ones, and less often from engines that are idle.
 package main
 
 import (
