@@ -2,6 +2,7 @@ package token
 
 import (
 	"bytes"
+	"iter"
 	"sync"
 	"unicode/utf8"
 )
@@ -66,6 +67,35 @@ func (t *Tokenizer) AppendSpecial(dst []uint32, text []byte) []uint32 {
 	dst = t.append(s, dst, text, true, false)
 	t.giveBack(s)
 	return dst
+}
+
+// Part is a stretch of a text: of a template, in which special tokens stand by name, or of a user.
+type Part struct {
+	Text    []byte
+	Special bool
+}
+
+// AppendParts appends the ids of a text that is given in parts: each is encoded by itself, the first as the beginning of a
+// text, and special tokens are found where a part says so.
+func (t *Tokenizer) AppendParts(dst []uint32, parts ...Part) []uint32 {
+	s := t.borrow()
+	for i, p := range parts {
+		dst = t.append(s, dst, p.Text, p.Special, i > 0)
+	}
+	t.giveBack(s)
+	return dst
+}
+
+// AddedTokens yields the names of the tokens that are found in texts before all else, in no order, and whether they are
+// special.
+func (t *Tokenizer) AddedTokens() iter.Seq2[string, bool] {
+	return func(yield func(string, bool) bool) {
+		for _, a := range t.names {
+			if !yield(a.content, a.special) {
+				return
+			}
+		}
+	}
 }
 
 // Count returns how many ids Append would append.

@@ -51,7 +51,7 @@ func (n *tally) add(m tally) {
 
 // compareCases renders what the reference has rendered.
 func compareCases(t *testing.T, source string, cases io.Reader) (n tally) {
-	tpl, err := newTemplate(source, nil)
+	tpl, err := newTemplate(source, Options{})
 	require.NoError(t, err)
 	now := func() time.Time { return time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC) }
 	in := bufio.NewScanner(cases)

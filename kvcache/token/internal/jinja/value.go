@@ -85,6 +85,9 @@ func (v Value) IsUndefined() bool { return v.kind == undefinedKind }
 // Str returns a string's text.
 func (v Value) Str() (s string, ok bool) { return v.s, v.kind == stringKind }
 
+// Truth returns a boolean's value.
+func (v Value) Truth() (b, ok bool) { return v.n != 0, v.kind == boolKind }
+
 // Items returns a list's items. They must not be changed.
 func (v Value) Items() (items []Value, ok bool) {
 	if v.kind != listKind {
