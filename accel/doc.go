@@ -19,7 +19,7 @@
 //	model, err := accel.LookupModel("deepseek-ai/DeepSeek-R1")
 //	system, err := accel.Builtin().System("h200-sxm")
 //	m, err := accel.Deployment{Model: model, System: system, Parallelism: accel.Parallelism{TP: 8, EP: 8}}.Memory()
-//	fmt.Println(m.MaxTokens, m.MaxSequences(4096))
+//	fmt.Println(m.Fits(4096), m.MaxTokens(4096))
 //
 // # Units and conventions
 //
