@@ -9,8 +9,8 @@ type Layout struct {
 	Nodes   int // that the instance has ranks on
 	PerNode int // ranks on each
 	Domains int // of the scale-up fabric that it spans
-	// Shape is the slice of a torus that the instance fills, and Inner how many of its axes, from the first, hold the ranks
-	// of one attention group (TP). Both are zero elsewhere.
+	// Shape is the slice of a torus that the instance fills, and Inner how many of its axes, from the last, an attention group
+	// (TP) fills. Both are zero elsewhere.
 	Shape accel.Shape
 	Inner int
 
@@ -44,10 +44,13 @@ func (l Layout) Place(rank int) Place {
 		p.DP, p.PP = group%l.dp, group/l.dp
 	}
 	p.EP = (p.DP*l.tp + p.TP) * l.ep / (l.tp * l.dp)
-	rest := rank
-	for i, n := range [3]int{l.Shape.X, l.Shape.Y, l.Shape.Z} {
-		if n > 0 {
-			p.Coordinates[i], rest = rest%n, rest/n
+	chip := rank
+	if size := l.Shape.Size(); size > 1 {
+		chip /= max(l.Ranks/size, 1)
+	}
+	for i := 2; i >= 0; i-- {
+		if n := l.Shape.Dims[i]; n > 0 {
+			p.Coordinates[i], chip = chip%n, chip/n
 		}
 	}
 	return p

@@ -41,9 +41,32 @@ type Plan struct {
 	Role       Role
 	Deployment accel.Deployment // of one instance
 	Replicas   int              // instances
+	Idle       int              // accelerators that are left over
 	Context    int              // tokens of the longest sequence that it is planned for
 	Layout     Layout           // of the ranks of one instance
+
+	Memory   accel.Memory // of the fullest rank
+	Workload accel.Workload
+	Estimate accel.Estimate // of one instance under Workload
+
+	// Tokens a second of all instances, output tokens or, for prefill, input tokens, and the same for each accelerator: of all
+	// that the problem has if it has no rate, else of those used.
+	Tokens, PerAccelerator accel.Interval[float64]
+	// Cost of a million such tokens at the problem's price, or zero.
+	Cost accel.Interval[float64]
+	// Limit is what keeps the instance from more load: "TTFT", "TPOT", "KV cache", "batch", "all-to-all buffer", or, where
+	// more load would only wait, "throughput"; "rate" where more is not asked for.
+	Limit string
+	// Bottleneck is the part of a token's time (of the first token's, for prefill) that takes most.
+	Bottleneck accel.Term
+	// Unmet says which targets the plan misses, and by how much; empty for a plan that meets all.
+	Unmet []string
+
+	devices int // ranks an accelerator
 }
 
 // Accelerators is how many the plan uses.
-func (p *Plan) Accelerators() int { return p.Replicas * p.Layout.Ranks }
+func (p *Plan) Accelerators() int {
+	d := max(p.devices, 1)
+	return (p.Replicas*p.Layout.Ranks + d - 1) / d
+}

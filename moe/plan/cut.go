@@ -1,0 +1,217 @@
+package plan
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/inferloom/inferloom/accel"
+	"github.com/inferloom/inferloom/moe"
+)
+
+// cut is everything about a plan but its load: how one instance is cut and what carries its tokens.
+type cut struct {
+	accel.Parallelism // every field set
+	kernel            accel.AllToAll
+	overlap           bool
+	precision         accel.Precision
+	layout            Layout
+	system            accel.System // of ranks
+	balance           float64      // of experts
+	replicas          int          // that the accelerators hold
+
+	number  int      // of legal cuts
+	batches []int    // that fit
+	cap     string   // why no more do
+	loads   int      // see search.try
+	tried   []*point // by load
+}
+
+func (c *cut) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "TP%d", c.TP)
+	for _, f := range []struct {
+		name string
+		v    int
+	}{{"DP", c.DP}, {"PP", c.PP}, {"EP", c.EP}, {"MoETP", c.MoETP}} {
+		if f.v > 1 {
+			fmt.Fprintf(&b, " %s%d", f.name, f.v)
+		}
+	}
+	if c.Redundant > 0 {
+		fmt.Fprintf(&b, "+%d", c.Redundant)
+	}
+	return b.String()
+}
+
+// sizes are the numbers of ranks an instance may have: parts of a node, or whole nodes within a domain or of whole domains.
+func (p *search) sizes() []int {
+	var out []int
+	s := p.ranks
+	for n := 1; n <= min(p.Accelerators*p.devices, maxRanks); n++ {
+		if s.ScaleUp.Torus != nil {
+			if _, ok := p.slice(n); ok {
+				out = append(out, n)
+			}
+			continue
+		}
+		if n > s.PerNode && n%s.PerNode != 0 {
+			continue
+		}
+		if d := s.ScaleUp.Domain; d > s.PerNode && n > d && n%d != 0 {
+			continue
+		}
+		out = append(out, n)
+	}
+	return out
+}
+
+// maxRanks bounds an instance; the widest published has 320.
+const maxRanks = 1024
+
+// replicas is how many instances of n ranks the accelerators hold if none straddles nodes, or domains, without need.
+func (p *search) replicas(n int) int {
+	fill := func(total, unit int) int { return total/unit*(unit/n) + total%unit/n }
+	s, total := p.ranks, p.Accelerators*p.devices
+	whole := total - total%s.PerNode
+	switch d := s.ScaleUp.Domain; {
+	case s.ScaleUp.Torus != nil:
+		return total / n
+	case n <= s.PerNode:
+		return fill(total, s.PerNode)
+	case d > s.PerNode && n <= d:
+		return fill(whole, d)
+	}
+	return whole / n
+}
+
+// cuts calls yield with each cut that a problem allows in principle, in a fixed order: which of them are legal, refusal says.
+func (p *search) cuts(yield func(*cut)) {
+	precisions := p.precisions()
+	for _, n := range p.sizes() {
+		replicas := p.replicas(n)
+		if replicas == 0 {
+			continue
+		}
+		for tp := 1; tp <= n; tp++ {
+			if n%tp != 0 || p.Fixed.TP > 0 && tp != p.Fixed.TP {
+				continue
+			}
+			for pp := 1; pp <= n/tp; pp++ {
+				dp := n / tp / pp
+				if n%(tp*pp) != 0 || p.Fixed.PP > 0 && pp != p.Fixed.PP || p.Fixed.DP > 0 && dp != p.Fixed.DP {
+					continue
+				}
+				p.expertCuts(accel.Parallelism{TP: tp, DP: dp, PP: pp}, func(par accel.Parallelism) {
+					for _, k := range kernels(par) {
+						for _, precision := range precisions {
+							c := cut{Parallelism: par, kernel: k.kernel, overlap: k.overlap, precision: precision, replicas: replicas, balance: 1}
+							yield(&c)
+						}
+					}
+				})
+			}
+		}
+	}
+}
+
+// expertCuts adds how experts are spread, cut and repeated.
+func (p *search) expertCuts(par accel.Parallelism, yield func(accel.Parallelism)) {
+	e := experts(p.Model)
+	if e == 0 {
+		if par.DP > 1 {
+			return // instances of their own
+		}
+		par.EP, par.MoETP = 1, 1
+		if p.Fixed.EP <= 1 && p.Fixed.MoETP <= 1 && p.Fixed.Redundant == 0 {
+			yield(par)
+		}
+		return
+	}
+	ranks := par.TP * par.DP
+	for ep := ranks; ep >= 1; ep-- {
+		if ranks%ep != 0 || p.Engine == accel.VLLM && ep > 1 && ep < ranks && p.Fixed.EP == 0 {
+			continue // vLLM has no such mixtures, and there are many
+		}
+		par.EP, par.MoETP = ep, ranks/ep
+		if p.Fixed.EP > 0 && ep != p.Fixed.EP || p.Fixed.MoETP > 0 && par.MoETP != p.Fixed.MoETP {
+			continue
+		}
+		for _, par.Redundant = range p.redundant(par, e) {
+			yield(par)
+		}
+	}
+}
+
+// redundant is how many experts to add so that they fill a slot more or less of each rank.
+func (p *search) redundant(par accel.Parallelism, experts int) []int {
+	ep := par.EP
+	if r := p.Fixed.Redundant; r > 0 {
+		return []int{r}
+	}
+	slots := (experts + ep - 1) / ep
+	least := slots*ep - experts
+	if ep == 1 {
+		return []int{0}
+	}
+	out := []int{least}
+	if p.Survive != moe.Nothing {
+		nodes := min(ep, (par.TP*par.DP+p.ranks.PerNode-1)/p.ranks.PerNode)
+		for s := slots + 1; s <= 2*slots; s++ {
+			if (moe.Cluster{Nodes: nodes, GPUs: ep, SlotsPerGPU: s}).Cover(experts, p.Survive).Replicated {
+				out = append(out, s*ep-experts)
+				break
+			}
+		}
+	}
+	if p.Loads.Experts > 0 {
+		for _, more := range []int{1, 2} {
+			if r := least + more*ep; r <= experts && r != out[len(out)-1] {
+				out = append(out, r)
+			}
+		}
+	}
+	return out
+}
+
+type kernel struct {
+	kernel  accel.AllToAll
+	overlap bool
+}
+
+// kernels are those that a spread of experts can use at all: only ranks with requests of their own exchange tokens.
+func kernels(par accel.Parallelism) []kernel {
+	if par.EP == 1 || par.DP == 1 {
+		return []kernel{{accel.AllGather, false}}
+	}
+	return []kernel{
+		{accel.AllGather, false}, {accel.DeepEPHighThroughput, false}, {accel.DeepEPHighThroughput, true},
+		{accel.DeepEPLowLatency, false}, {accel.DeepEPLowLatency, true}, {accel.NVLinkAllToAll, false},
+	}
+}
+
+func (p *search) precisions() []accel.Precision {
+	if len(p.Precisions) > 0 {
+		return p.Precisions
+	}
+	out := []accel.Precision{{KV: accel.BF16}}
+	if _, ok := p.System.Accelerator.Peak(accel.FP8); ok {
+		out = append(out, accel.Precision{KV: accel.FP8})
+	}
+	return out
+}
+
+// deployment is an instance that runs so many requests a data-parallel rank.
+func (p *search) deployment(c *cut, sequences int) accel.Deployment {
+	d := accel.Deployment{
+		Model: p.Model, System: c.system, Parallelism: c.Parallelism, Precision: c.precision, Engine: p.Engine,
+		MemoryFraction: p.MemoryFraction, MaxBatchedTokens: p.MaxBatchedTokens, MaxSequences: sequences,
+		AllToAll: c.kernel, TwoBatchOverlap: c.overlap, ExpertBalance: c.balance,
+	}
+	if p.Role != Prefill {
+		d.MTPDepth, d.MTPAcceptance = p.MTPDepth, p.MTPAcceptance
+	}
+	if c.kernel == accel.DeepEPLowLatency {
+		d.DispatchTokens = sequences * (d.MTPDepth + 1)
+	}
+	return d
+}

@@ -1,0 +1,228 @@
+package plan
+
+import (
+	"slices"
+
+	"github.com/inferloom/inferloom/accel"
+	"github.com/inferloom/inferloom/moe"
+)
+
+// Limits of kernels: the hidden sizes and tokens are those that vLLM 0.32 asserts or sets for DeepEP, eight experts a token is
+// what DeepEP's and NVLink's kernels are tuned and, in part, compiled for.
+const (
+	maxTopK     = 8
+	maxDispatch = 256 // tokens a rank and step of the low-latency kernels
+)
+
+var deepEPHidden = []int{2048, 2560, 3072, 4096, 5120, 6144, 7168, 8192}
+
+// legal says why a cut cannot be, or nil; it also finds where its ranks are.
+func (p *search) legal(c *cut) *refusal {
+	if err := c.Validate(p.Model); err != nil {
+		return refuse(Indivisible, "%v", err)
+	}
+	if f := p.inEngine(c); f != nil {
+		return f
+	}
+	if f := p.inFabric(c); f != nil {
+		return f
+	}
+	if f := p.inKernel(c); f != nil {
+		return f
+	}
+	return p.covered(c)
+}
+
+func (p *search) inEngine(c *cut) *refusal {
+	ranks := c.TP * c.DP
+	deepEP := c.kernel == accel.DeepEPHighThroughput || c.kernel == accel.DeepEPLowLatency
+	switch {
+	case p.Engine == accel.VLLM && c.EP > 1 && c.EP != ranks:
+		return refuse(NotInEngine, "vLLM spreads experts over all %d ranks of a stage or none", ranks)
+	case p.Engine == accel.TensorRTLLM && c.DP > 1 && c.TP > 1:
+		return refuse(NotInEngine, "TensorRT-LLM does not cut the attention of data-parallel ranks")
+	case p.Engine == accel.TensorRTLLM && deepEP:
+		return refuse(NotInEngine, "TensorRT-LLM has kernels of its own")
+	case p.Engine == accel.TensorRTLLM && c.overlap:
+		return refuse(NotInEngine, "TensorRT-LLM has no two-batch overlap")
+	case p.Engine == accel.VLLM && c.overlap && !deepEP:
+		return refuse(NotInEngine, "vLLM overlaps two batches only with DeepEP")
+	case c.PP > 1 && c.overlap:
+		return refuse(NotInEngine, "two-batch overlap and pipeline stages exclude each other")
+	case c.PP > 1 && p.MTPDepth > 0 && p.Role != Prefill:
+		return refuse(NotInEngine, "multi-token prediction and pipeline stages exclude each other")
+	}
+	return nil
+}
+
+// inFabric finds the layout.
+func (p *search) inFabric(c *cut) *refusal {
+	s, n := p.ranks, c.Ranks()
+	l := Layout{
+		Ranks: n, PerNode: min(n, s.PerNode), Nodes: (n + s.PerNode - 1) / s.PerNode,
+		domain: max(s.ScaleUp.Domain, 1), tp: c.TP, dp: c.DP, pp: c.PP, ep: c.EP,
+	}
+	if s.ScaleUp.Kind == accel.PCIe {
+		l.domain = s.PerNode
+	}
+	if p.Engine != accel.VLLM {
+		l.order = stagesOutside
+	}
+	l.Domains = (n + l.domain - 1) / l.domain
+	c.layout, c.system = l, s
+	if s.ScaleUp.Torus != nil {
+		return p.onTorus(c)
+	}
+	for _, g := range []struct {
+		name  string
+		ranks int
+	}{{"an attention group (TP)", c.TP}, {"a group with parts of experts (MoETP)", c.MoETP}} {
+		switch {
+		case g.ranks > l.domain:
+			return refuse(NotInFabric, "%s of %d leaves the scale-up domain of %d", g.name, g.ranks, l.domain)
+		case n > l.PerNode && g.ranks <= l.PerNode && l.PerNode%g.ranks != 0, n > l.domain && l.domain%g.ranks != 0:
+			return refuse(NotInFabric, "%s of %d does not align with nodes of %d", g.name, g.ranks, l.PerNode)
+		}
+	}
+	if c.EP > 1 {
+		switch span := l.expertSpan(); {
+		case s.ScaleUp.Kind == accel.PCIe && span > l.PerNode:
+			return refuse(NotInFabric, "experts over %d ranks leave the PCIe host of %d", span, l.PerNode)
+		case s.ScaleUp.Domain > s.PerNode && span > l.domain:
+			return refuse(NotInFabric, "experts over %d ranks leave the NVLink domain of %d", span, l.domain)
+		}
+	}
+	return nil
+}
+
+// expertSpan is over how many consecutive accelerators the ranks that exchange tokens are.
+func (l Layout) expertSpan() int {
+	if l.pp > 1 && l.dp > 1 && l.order == stagesInside {
+		return l.Ranks
+	}
+	return l.tp * l.dp
+}
+
+// onTorus assigns the axes of the slice to groups.
+func (p *search) onTorus(c *cut) *refusal {
+	if c.PP > 1 {
+		return refuse(NotInFabric, "pipeline stages are not placed on a torus")
+	}
+	shape, _ := p.slice(c.Ranks())
+	sliced, err := p.System.Slice(shape.String())
+	if err != nil {
+		return refuse(NotInFabric, "%v", err)
+	}
+	c.system = sliced.PerDevice()
+	c.layout.Shape, c.layout.domain, c.layout.Domains = shape, c.Ranks(), 1
+	for _, group := range []int{c.TP, c.MoETP} {
+		if _, ok := axes(shape, group, p.devices); !ok {
+			return refuse(NotInFabric, "a group of %d fills no axes of a %v torus", group, shape)
+		}
+	}
+	c.layout.Inner, _ = axes(shape, c.TP, p.devices)
+	return nil
+}
+
+// slice is the slice of a torus with exactly so many ranks.
+func (p *search) slice(ranks int) (accel.Shape, bool) {
+	if ranks < p.devices {
+		return accel.Shape{}, false
+	}
+	shape, ok := p.System.SliceFor(ranks / p.devices)
+	return shape, ok && shape.Size()*p.devices == ranks
+}
+
+// axes is how many axes a group fills, from the last, in the order in which ranks are numbered; one that shares the
+// last axis with others fills none. It is not ok if the group would fill only part of a further axis.
+func axes(s accel.Shape, group, devices int) (n int, ok bool) {
+	if group <= devices {
+		return 0, devices%group == 0
+	}
+	if group%devices != 0 {
+		return 0, false
+	}
+	group /= devices
+	size := 1
+	for i := 2; i >= 0; i-- {
+		side := max(s.Dims[i], 1)
+		if side == 1 {
+			continue
+		}
+		if group < side*size {
+			return n, n == 0 && side%group == 0
+		}
+		size *= side
+		n++
+		if group == size {
+			return n, true
+		}
+	}
+	return n, false
+}
+
+func (p *search) inKernel(c *cut) *refusal {
+	s, m := p.ranks, p.Model
+	span := c.layout.expertSpan()
+	deepEP := c.kernel == accel.DeepEPHighThroughput || c.kernel == accel.DeepEPLowLatency
+	switch {
+	case deepEP && s.Accelerator.Vendor != "nvidia" && s.Accelerator.Vendor != "amd":
+		return refuse(NotInKernel, "DeepEP and MoRI are for NVIDIA's and AMD's accelerators")
+	case deepEP && s.ScaleUp.Kind != accel.Switch && s.ScaleUp.Kind != accel.Mesh:
+		return refuse(NotInKernel, "DeepEP needs peer-to-peer access between all accelerators of a node, which PCIe hosts rarely have")
+	case deepEP && s.ScaleOut.RailOnly && span > max(s.ScaleUp.Domain, 1):
+		return refuse(NotInKernel, "DeepEP needs each NIC to reach every other, and a rail-only network joins only those of equal index")
+	case deepEP && !deepEPSize(p.Engine, m.Hidden):
+		return refuse(NotInKernel, "DeepEP is not built for a hidden size of %d", m.Hidden)
+	case c.kernel != accel.AllGather && topK(m) > maxTopK:
+		return refuse(NotInKernel, "the kernel carries at most %d experts a token, not %d", maxTopK, topK(m))
+	case c.kernel != accel.AllGather && c.MoETP > 1:
+		return refuse(NotInKernel, "the kernel carries tokens to whole experts, not to %d parts", c.MoETP)
+	case c.kernel == accel.DeepEPLowLatency && (p.Role == Prefill || p.Role == Both && p.Engine == accel.VLLM):
+		return refuse(NotInKernel, "low-latency kernels carry at most %d tokens a rank and step, too few for prefill", maxDispatch)
+	case c.kernel == accel.DeepEPHighThroughput && p.Role == Decode:
+		return refuse(NotInKernel, "high-throughput kernels cannot be captured in CUDA graphs, which decode needs")
+	case c.kernel == accel.NVLinkAllToAll && !blackwell(s):
+		return refuse(NotInKernel, "NVLink kernels need a Blackwell GPU on NVLink")
+	case c.kernel == accel.NVLinkAllToAll && span > s.ScaleUp.Domain:
+		return refuse(NotInKernel, "NVLink kernels do not leave the NVLink domain of %d", s.ScaleUp.Domain)
+	}
+	return nil
+}
+
+// deepEPSize: vLLM pads to the next size that there is.
+func deepEPSize(e accel.Engine, hidden int) bool {
+	if e == accel.VLLM {
+		return hidden <= deepEPHidden[len(deepEPHidden)-1]
+	}
+	return slices.Contains(deepEPHidden, hidden)
+}
+
+// blackwell: of NVIDIA's boards on NVLink those with 4-bit floats are of compute capability 10.
+func blackwell(s accel.System) bool {
+	_, fp4 := s.Accelerator.Peak(accel.NVFP4)
+	return fp4 && s.Accelerator.Vendor == "nvidia" && s.ScaleUp.Kind == accel.Switch
+}
+
+// covered says if experts survive, given the nodes that their ranks are on.
+func (p *search) covered(c *cut) *refusal {
+	if p.Survive == moe.Nothing {
+		return nil
+	}
+	cover := c.cluster(p.Model).Cover(experts(p.Model), p.Survive)
+	if !cover.Replicated {
+		f := refuse(NotCovered, "%d slots more would cover the loss of %v", cover.Missing, p.Survive)
+		f.miss = float64(cover.Missing)
+		return f
+	}
+	return nil
+}
+
+// cluster is where experts are: a GPU of it is an expert-parallel rank.
+func (c *cut) cluster(m *accel.Model) moe.Cluster {
+	nodes := c.layout.Nodes
+	if c.layout.order == stagesOutside && c.PP > 1 {
+		nodes = max(1, nodes/c.PP)
+	}
+	return moe.Cluster{Nodes: min(nodes, c.EP), GPUs: c.EP, SlotsPerGPU: (experts(m) + c.Redundant) / c.EP}
+}
