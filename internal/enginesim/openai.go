@@ -64,8 +64,9 @@ type textBody struct {
 
 func (s *Server) parseChat(w http.ResponseWriter, r *http.Request) (*generation, *apiError) {
 	var b chatBody
-	if err := s.decode(w, r, &b); err != nil {
-		return nil, err
+	data, bad := s.decode(w, r, &b)
+	if bad != nil {
+		return nil, bad
 	}
 	if len(b.Messages) == 0 {
 		return nil, badRequest("messages: want at least one").about("messages")
@@ -85,6 +86,13 @@ func (s *Server) parseChat(w http.ResponseWriter, r *http.Request) (*generation,
 		prompt = appendMessage(prompt, m.Role, content)
 	}
 	prompt = appendText(prompt, "<|assistant|>")
+	if s.o.Tokenizer != nil {
+		ids, err := s.o.Tokenizer.AppendChat(r.Context(), nil, data)
+		if err != nil {
+			return nil, badRequest("%v", err)
+		}
+		prompt = appendTokens(nil, ids)
+	}
 	limit := b.MaxTokens
 	if b.MaxCompletionTokens != nil {
 		limit = b.MaxCompletionTokens
@@ -94,10 +102,16 @@ func (s *Server) parseChat(w http.ResponseWriter, r *http.Request) (*generation,
 
 func (s *Server) parseText(w http.ResponseWriter, r *http.Request) (*generation, *apiError) {
 	var b textBody
-	if err := s.decode(w, r, &b); err != nil {
-		return nil, err
+	data, bad := s.decode(w, r, &b)
+	if bad != nil {
+		return nil, bad
 	}
 	prompt, err := promptTokens(b.Prompt)
+	if err == nil && s.o.Tokenizer != nil && b.Prompt[0] == '"' {
+		var ids []uint32
+		ids, err = s.o.Tokenizer.AppendCompletion(r.Context(), nil, data)
+		prompt = appendTokens(nil, ids)
+	}
 	if err != nil {
 		return nil, badRequest("prompt: %v", err).about("prompt")
 	}
@@ -162,22 +176,22 @@ func (g *generation) finishReason() string {
 	return "stop"
 }
 
-func (s *Server) decode(w http.ResponseWriter, r *http.Request, into any) *apiError {
+func (s *Server) decode(w http.ResponseWriter, r *http.Request, into any) ([]byte, *apiError) {
 	data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, s.o.MaxBodyBytes))
 	var tooLarge *http.MaxBytesError
 	switch {
 	case errors.As(err, &tooLarge):
-		return &apiError{
+		return nil, &apiError{
 			status: http.StatusRequestEntityTooLarge, kind: "BadRequestError",
 			message: fmt.Sprintf("the body is larger than %d bytes", tooLarge.Limit),
 		}
 	case err != nil:
-		return badRequest("reading the body: %v", err)
+		return nil, badRequest("reading the body: %v", err)
 	}
 	if err := json.Unmarshal(data, into); err != nil {
-		return badRequest("the body is not a valid request: %v", err)
+		return nil, badRequest("the body is not a valid request: %v", err)
 	}
-	return nil
+	return data, nil
 }
 
 // text returns the content of a message: a string, or parts of type text; null is empty.

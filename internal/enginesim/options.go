@@ -1,6 +1,7 @@
 package enginesim
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -31,6 +32,8 @@ type Options struct {
 	MaxBodyBytes int64
 	// Seed determines the answers and the chances of faults.
 	Seed uint64
+	// Tokenizer makes the tokens of prompts; nil makes pseudo-tokens of four bytes. What it refuses, the server refuses.
+	Tokenizer Tokenizer
 	// Logger receives what goes wrong; nil discards it.
 	Logger *slog.Logger
 
@@ -40,6 +43,12 @@ type Options struct {
 	Stored  func(StoredBlocks)
 	Removed func(at time.Duration, hashes []uint64)
 	Cleared func(at time.Duration)
+}
+
+// Tokenizer makes the token ids of a request's prompt from its body.
+type Tokenizer interface {
+	AppendChat(ctx context.Context, dst []uint32, body []byte) ([]uint32, error)
+	AppendCompletion(ctx context.Context, dst []uint32, body []byte) ([]uint32, error)
 }
 
 // StoredBlocks is a run of blocks that entered the prefix cache, with the tokens in them.

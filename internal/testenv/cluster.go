@@ -39,12 +39,28 @@ type Engine struct {
 // NewCluster starts a cluster that ends with the test. The engines serve the model "m" and the adapter "poet", fifty times
 // as fast as modelled.
 func NewCluster(t testing.TB, engines int, edit ...func(*proxy.Options)) *Cluster {
+	return NewTokenCluster(t, engines, nil, edit...)
+}
+
+// Tokenizer is what a gateway and an engine make tokens with.
+type Tokenizer interface {
+	AppendChat(ctx context.Context, dst []uint32, body []byte) ([]uint32, error)
+	AppendCompletion(ctx context.Context, dst []uint32, body []byte) ([]uint32, error)
+}
+
+// NewTokenCluster is NewCluster with real tokens: the gateway and the engines use the same tokenizer. nil means none.
+func NewTokenCluster(t testing.TB, engines int, tokenizer Tokenizer, edit ...func(*proxy.Options)) *Cluster {
 	t.Helper()
+	var tokenizers map[string]gateway.Tokenizer
+	if tokenizer != nil {
+		tokenizers = map[string]gateway.Tokenizer{"m": tokenizer}
+	}
 	c := &Cluster{Log: new(Log), Records: new(Records)}
 	var list []scheduling.Endpoint
 	for i := range engines {
 		sim, err := enginesim.New(enginesim.Options{
 			Engine: engine.Options{Blocks: 4000}, Model: "m", Adapters: []string{"poet"}, TimeScale: 50, Seed: uint64(i),
+			Tokenizer: tokenizer,
 		})
 		require.NoError(t, err)
 		ctx, cancel := context.WithCancel(context.Background())
@@ -68,7 +84,7 @@ func NewCluster(t testing.TB, engines int, edit ...func(*proxy.Options)) *Cluste
 	require.NoError(t, err)
 	sched, err := scheduling.New(c.Pool, scheduling.Options{Profile: policy.Default(index)})
 	require.NoError(t, err)
-	brain, err := gateway.NewBrain(gateway.BrainOptions{Scheduler: sched, Observer: c.Records})
+	brain, err := gateway.NewBrain(gateway.BrainOptions{Scheduler: sched, Tokenizers: tokenizers, Observer: c.Records})
 	require.NoError(t, err)
 	o := proxy.Options{Models: brain.Models, Logger: slog.New(slog.NewJSONHandler(c.Log, nil))}
 	for _, f := range edit {

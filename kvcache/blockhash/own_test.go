@@ -1,6 +1,7 @@
 package blockhash_test
 
 import (
+	"encoding/binary"
 	"fmt"
 	"testing"
 
@@ -84,4 +85,21 @@ func BenchmarkAppend(b *testing.B) {
 	}
 	run("text", func() { blockhash.AppendText(dst, 1, body, 64) })
 	run("tokens", func() { blockhash.AppendTokens(dst, 1, ids, 16) })
+}
+
+// A text and token ids share no hash, even where they are the same bytes: what is estimated never matches what is exact.
+func TestTextsAndTokensAreApart(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		ids := rapid.SliceOfN(rapid.Uint32Range(0, 3), 1, 100).Draw(t, "ids")
+		block := rapid.IntRange(1, 20).Draw(t, "block")
+		var bytes []byte
+		for _, id := range ids {
+			bytes = binary.LittleEndian.AppendUint32(bytes, id)
+		}
+		start := blockhash.Start("m", "", "", block)
+		texts := blockhash.AppendText(nil, start, bytes, 4*block)
+		for i, h := range blockhash.AppendTokens(nil, start, ids, block) {
+			require.NotEqual(t, texts[i], h, "block %d", i)
+		}
+	})
 }
