@@ -17,6 +17,8 @@ type Chart struct {
 	ReadAcross bool
 	// Wide charts take a whole row of the page.
 	Wide bool
+	// Mark is a value of X at which a line is drawn, such as a bound; 0 is none.
+	Mark float64
 }
 
 // Axis is a direction of a chart.
@@ -52,6 +54,8 @@ type chartView struct {
 	Values         *Table
 	Points         pointsView
 	Empty          bool
+	WholeRow       bool
+	MarkAt         string
 }
 
 type tick struct {
@@ -85,7 +89,7 @@ type point struct {
 }
 
 func (c *Chart) view() *chartView {
-	v := &chartView{Chart: c}
+	v := &chartView{Chart: c, WholeRow: c.Wide}
 	x, y := newScale(c.X), newScale(c.Y)
 	for _, s := range c.Series {
 		for i := range s.X {
@@ -107,6 +111,9 @@ func (c *Chart) view() *chartView {
 	v.XTicks, v.YTicks = x.finish(6), y.finish(5)
 	for i := range v.YTicks {
 		v.YTicks[i].flip()
+	}
+	if c.Mark > 0 && x.shows(c.Mark) && c.Mark >= x.low && c.Mark <= x.high {
+		v.MarkAt = fmt.Sprintf("%.1f", x.place(c.Mark))
 	}
 	plot := plot{x, y}
 	for i, s := range c.Series {

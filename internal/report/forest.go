@@ -38,7 +38,11 @@ func (d *Differences) view() *differencesView {
 		room := 0.06 * (s.high - s.low)
 		s.low, s.high = s.low-room, s.high+room
 	}
-	v.Ticks = s.finish(4)
+	about := 4
+	if d.Log {
+		about = 6
+	}
+	v.Ticks = s.finish(about)
 	v.None = css(s.place(d.None))
 	for i, r := range d.Rows {
 		verdict := d.Verdict(r)

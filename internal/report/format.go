@@ -76,7 +76,7 @@ var Change = known(func(v float64) string {
 })
 
 // Points writes a difference of shares in percentage points.
-var Points = known(func(v float64) string { return fmt.Sprintf("%+.*f points", decimals(100*v, 1), 100*v) })
+var Points = known(func(v float64) string { return fmt.Sprintf("%+.*f pp", decimals(100*v, 1), 100*v) })
 
 // Plain writes a number with three significant digits, and all of those before the point.
 var Plain = known(digits)

@@ -99,9 +99,25 @@ func (p Page) WriteHTML(w io.Writer) error {
 		for i, part := range s.Parts {
 			parts[i] = part.part()
 		}
+		widen(parts)
 		data.Sections = append(data.Sections, section{s.Title, s.Note, parts})
 	}
 	return t.Execute(w, data)
+}
+
+// widen gives a chart that has no neighbour in its row the whole of it.
+func widen(parts []view) {
+	alone := (*chartView)(nil)
+	for _, p := range append(parts, view{}) {
+		switch {
+		case p.Chart != nil && !p.Chart.Wide && alone == nil:
+			alone = p.Chart
+		case p.Chart != nil && !p.Chart.Wide:
+			alone = nil
+		case alone != nil:
+			alone.WholeRow, alone = true, nil
+		}
+	}
 }
 
 // Versions says what made the figures: this module's revision, as far as the build knows it, Go and the machine.

@@ -151,7 +151,7 @@ func TestFormats(t *testing.T) {
 		{Seconds, 0.99951, "1.00 s"}, {Seconds, 12.34, "12.3 s"}, {Seconds, 1234, "1,234 s"}, {Seconds, math.NaN(), Absent},
 		{Percent, 0.1234, "12.3 %"}, {Percent, 1, "100 %"}, {Percent, 0, "0.0 %"},
 		{Change, 0.77, "-23.0 %"}, {Change, 1, "+0.0 %"}, {Change, 3.5, "+250 %"}, {Change, 0.99999, "+0.0 %"},
-		{Points, 0.053, "+5.3 points"}, {Plain, 1234567, "1,234,567"}, {Plain, -1234, "-1,234"}, {Plain, 0.01234, "0.0123"}, {Plain, 9.996, "10.0"},
+		{Points, 0.053, "+5.3 pp"}, {Plain, 1234567, "1,234,567"}, {Plain, -1234, "-1,234"}, {Plain, 0.01234, "0.0123"}, {Plain, 9.996, "10.0"},
 		{Plain, math.Inf(1), Absent}, {Times, 2.5, "2.50×"}, {PerSecond, 42, "42.0/s"}, {Plain, 0.00001234, "1.23e-05"}, {Plain, 0.01, "0.0100"},
 	} {
 		assert.Equal(t, tt.want, tt.format(tt.value), "%v", tt.value)
@@ -194,6 +194,29 @@ func TestScalesHoldTheirValues(t *testing.T) {
 			}
 		}
 	})
+}
+
+func TestTicksAreShortAndApart(t *testing.T) {
+	for in, want := range map[string]string{"2.00 s": "2 s", "20.0 %": "20 %", "100 ms": "100 ms", "2.50/s": "2.5/s", "-30.0 %": "-30 %", "0 ms": "0 ms", "1.00": "1", "1,000": "1,000", "0.0100": "0.01"} {
+		assert.Equal(t, want, short(in))
+	}
+	s := newScale(Axis{Log: true, Format: Seconds})
+	s.include(0.018)
+	s.include(0.08)
+	ticks := s.finish(6)
+	require.GreaterOrEqual(t, len(ticks), 3)
+	for i := 1; i < len(ticks); i++ {
+		assert.Greater(t, ticks[i].At-ticks[i-1].At, 80.0)
+	}
+}
+
+func TestAChartAloneTakesItsRow(t *testing.T) {
+	chart := func() Part {
+		return &Chart{Title: "c", Series: []Series{{Name: "s", X: []float64{1, 2}, Y: []float64{1, 2}}}}
+	}
+	page := html(t, Page{Sections: []Section{{Title: "s", Parts: []Part{chart(), chart(), chart(), Text("t"), chart()}}}})
+	assert.Equal(t, 2, strings.Count(page, `class="chart"`))
+	assert.Equal(t, 2, strings.Count(page, `class="chart wide"`))
 }
 
 func TestVersionsNameTheBuild(t *testing.T) {

@@ -2,6 +2,8 @@ package report
 
 import (
 	"math"
+	"regexp"
+	"strings"
 )
 
 // scale maps values of an axis to thousandths of its length.
@@ -27,6 +29,14 @@ func (s *scale) include(v float64) {
 	s.low, s.high, s.used = min(s.low, v), max(s.high, v), true
 }
 
+// place maps a value, which must have one.
+func (s *scale) place(v float64) float64 {
+	if s.Log {
+		return 1000 * math.Log(v/s.low) / math.Log(s.high/s.low)
+	}
+	return 1000 * (v - s.low) / (s.high - s.low)
+}
+
 // finish rounds the range, and returns about so many ticks.
 func (s *scale) finish(about int) []tick {
 	if s.FromZero && !s.Log {
@@ -41,16 +51,18 @@ func (s *scale) finish(about int) []tick {
 			s.low, s.high = s.low-spread, s.high+spread
 		}
 	}
-	var at []float64
+	at, apart := s.evenTicks, 0.0
 	if s.Log {
-		at = s.logTicks(about)
-	} else {
-		at = s.evenTicks(about)
+		at, apart = s.logTicks, 700/float64(about+1) // their distances differ
 	}
-	ticks := make([]tick, len(at))
-	for i, v := range at {
-		ticks[i] = tick{Label: s.Format(v), At: round(s.place(v))}
-		ticks[i].CSS = css(ticks[i].At)
+	var ticks []tick
+	for _, v := range at(about) {
+		t := tick{Label: short(s.Format(v)), At: round(s.place(v))}
+		if n := len(ticks); n > 0 && t.At-ticks[n-1].At < apart {
+			continue
+		}
+		t.CSS = css(t.At)
+		ticks = append(ticks, t)
 	}
 	return ticks
 }
@@ -72,10 +84,11 @@ func (s *scale) evenTicks(about int) []float64 {
 	return at
 }
 
-// logTicks are powers of ten, with 2 and 5 times of them where there are few.
+// logTicks are powers of ten, with multiples of them where there are few.
 func (s *scale) logTicks(about int) []float64 {
+	var at []float64
 	for _, multiples := range [][]float64{{1}, {1, 3}, {1, 2, 5}, {1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9}} {
-		var at []float64
+		at = at[:0]
 		for e := math.Floor(math.Log10(s.low)); e <= math.Log10(s.high); e++ {
 			for _, m := range multiples {
 				if v := m * math.Pow(10, e); v >= s.low*(1-1e-9) && v <= s.high*(1+1e-9) {
@@ -83,16 +96,14 @@ func (s *scale) logTicks(about int) []float64 {
 				}
 			}
 		}
-		if len(at) >= about/2 || len(multiples) == 10 {
-			every := (len(at) + about) / (about + 1)
-			var thin []float64
-			for i := 0; i < len(at); i += max(1, every) {
-				thin = append(thin, at[i])
-			}
-			return thin
+		if len(at) >= about/2 {
+			return at
 		}
 	}
-	return nil // not reached: the last multiples are always taken
+	if len(at) < 2 {
+		return []float64{s.low, s.high} // a range within which no such number is
+	}
+	return at
 }
 
 // niceStep is the smallest of 1, 2 and 5 times a power of ten that is not below v.
@@ -106,10 +117,9 @@ func niceStep(v float64) float64 {
 	return 10 * power
 }
 
-// place maps a value, which must have one.
-func (s *scale) place(v float64) float64 {
-	if s.Log {
-		return 1000 * math.Log(v/s.low) / math.Log(s.high/s.low)
-	}
-	return 1000 * (v - s.low) / (s.high - s.low)
+var fraction = regexp.MustCompile(`\.\d+`)
+
+// short takes zeros behind a point away, which say how exact a value is, but a tick is exact.
+func short(label string) string {
+	return fraction.ReplaceAllStringFunc(label, func(f string) string { return strings.TrimRight(strings.TrimRight(f, "0"), ".") })
 }
