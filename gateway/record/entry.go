@@ -109,21 +109,9 @@ func IsHeader(line []byte) bool {
 func (e *Entry) appendJSON(dst []byte) []byte {
 	dst = append(dst, `{"t":`...)
 	dst = strconv.AppendInt(dst, e.At.Microseconds(), 10)
-	integer := func(name string, v int64) {
-		if v != 0 {
-			dst = append(dst, name...)
-			dst = strconv.AppendInt(dst, v, 10)
-		}
-	}
-	text := func(name, v string) {
-		if v != "" {
-			dst = append(dst, name...)
-			dst = appendString(dst, v)
-		}
-	}
-	integer(`,"in":`, int64(e.InputTokens))
-	integer(`,"out":`, int64(e.OutputTokens))
-	integer(`,"cached":`, int64(e.CachedTokens))
+	dst = appendField(dst, `,"in":`, int64(e.InputTokens))
+	dst = appendField(dst, `,"out":`, int64(e.OutputTokens))
+	dst = appendField(dst, `,"cached":`, int64(e.CachedTokens))
 	for i, r := range e.Blocks {
 		if i == 0 {
 			dst = append(dst, `,"blocks":[[`...)
@@ -140,26 +128,42 @@ func (e *Entry) appendJSON(dst []byte) []byte {
 	if e.Estimated {
 		dst = append(dst, `,"est":true`...)
 	}
-	integer(`,"tenant":`, int64(e.Tenant))
-	integer(`,"session":`, int64(e.Session))
-	text(`,"model":`, e.Model)
-	text(`,"adapter":`, e.Adapter)
-	integer(`,"prio":`, int64(e.Priority))
+	dst = appendField(dst, `,"tenant":`, int64(e.Tenant))
+	dst = appendField(dst, `,"session":`, int64(e.Session))
+	dst = appendText(dst, `,"model":`, e.Model)
+	dst = appendText(dst, `,"adapter":`, e.Adapter)
+	dst = appendField(dst, `,"prio":`, int64(e.Priority))
 	if e.Stream {
 		dst = append(dst, `,"stream":true`...)
 	}
-	integer(`,"max":`, int64(e.MaxTokens))
-	text(`,"ep":`, e.Endpoint)
+	dst = appendField(dst, `,"max":`, int64(e.MaxTokens))
+	dst = appendText(dst, `,"ep":`, e.Endpoint)
 	if e.Tries > 1 {
-		integer(`,"tries":`, int64(e.Tries))
+		dst = appendField(dst, `,"tries":`, int64(e.Tries))
 	}
-	integer(`,"ttft":`, e.TTFT.Microseconds())
-	integer(`,"total":`, e.Total.Microseconds())
+	dst = appendField(dst, `,"ttft":`, e.TTFT.Microseconds())
+	dst = appendField(dst, `,"total":`, e.Total.Microseconds())
 	if e.Status != 200 {
-		integer(`,"status":`, int64(e.Status))
+		dst = appendField(dst, `,"status":`, int64(e.Status))
 	}
-	text(`,"end":`, e.End)
+	dst = appendText(dst, `,"end":`, e.End)
 	return append(dst, "}\n"...)
+}
+
+// appendField appends a field unless it is 0.
+func appendField(dst []byte, name string, v int64) []byte {
+	if v == 0 {
+		return dst
+	}
+	return strconv.AppendInt(append(dst, name...), v, 10)
+}
+
+// appendText appends a field unless it is empty.
+func appendText(dst []byte, name, v string) []byte {
+	if v == "" {
+		return dst
+	}
+	return appendString(append(dst, name...), v)
 }
 
 // appendString appends a JSON string.

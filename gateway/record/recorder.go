@@ -148,7 +148,8 @@ func New(o Options) (*Recorder, error) {
 	return r, nil
 }
 
-// Observe implements gateway.Observer. It hashes the prompt, which takes about a microsecond for 10 KB, and does not wait.
+// Observe implements gateway.Observer. It does not wait and does not allocate. It hashes the prompt: 10,000 tokens take
+// some 10 microseconds as text and 20 as ids, after the answer has gone out.
 func (r *Recorder) Observe(rec gateway.Record) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
@@ -262,9 +263,9 @@ func (r *Recorder) fail(err error) {
 	if err == nil || r.err.Load() != nil {
 		return
 	}
-	err = fmt.Errorf("recording to %s: %w", r.o.Path, err)
-	r.err.Store(&err)
-	r.o.Logger.Error("recording of traffic has ended", slog.Any("error", err))
+	failure := fmt.Errorf("recording to %s: %w", r.o.Path, err)
+	r.err.Store(&failure)
+	r.o.Logger.Error("recording of traffic has ended", slog.Any("error", failure))
 }
 
 func (r *Recorder) write(j *job) error {
