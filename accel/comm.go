@@ -2,65 +2,34 @@ package accel
 
 import "math"
 
-// path is what bytes cross between ranks: a bandwidth within a scale-up domain and one beyond it.
-type path struct {
-	up, out float64 // bytes a second, one way, of a rank
-	domain  int     // ranks a domain
-}
-
-// between is the path of ranks of a system. Where one chip has several devices they share its links.
-func between(s System) path {
-	devices := max(s.Accelerator.Devices, 1)
-	return path{
-		up:     s.ScaleUp.Bandwidth.Value / float64(devices),
-		out:    s.ScaleOut.Bandwidth.Value / float64(devices),
-		domain: max(s.ScaleUp.Domain, 1) * devices,
-	}
-}
-
-// reach is the bandwidth within a domain that a group of n ranks can use: a mesh has a link for each peer, and a torus
-// a share of its ports that grows with the dimensions that the group extends in.
-func (s System) reach(n int) float64 {
-	up := between(s).up
-	switch s.ScaleUp.Kind {
-	case Mesh:
-		if peers := s.ScaleUp.Domain - 1; peers > 0 && n-1 < peers {
-			return up * float64(max(n-1, 1)) / float64(peers)
-		}
-	case Torus:
-		if n <= 2 && s.ScaleUp.Links > 0 {
-			return up / float64(s.ScaleUp.Links)
-		}
-	}
-	return up
-}
-
-// reduceSeconds is the time of an all-reduce of one byte over n ranks, in the bandwidth-optimal algorithm: each byte goes in
-// and out 2 (n-1)/n times; across domains first each domain reduces, then equal ranks of the domains exchange their shares.
-func (s System) reduceSeconds(n int) float64 {
-	if n <= 1 {
+// reduceSeconds is the time of an all-reduce of one byte in the bandwidth-optimal algorithm: each byte goes out and in
+// 2 (n-1)/n times; across domains first each domain reduces, then equal ranks of the domains exchange their shares.
+func (g Group) reduceSeconds() float64 {
+	if g.Ranks <= 1 {
 		return 0
 	}
-	l := between(s)
-	inside := min(n, l.domain)
-	t := 2 * float64(inside-1) / float64(inside) / s.reach(inside)
-	if n > l.domain {
-		domains := math.Ceil(float64(n) / float64(l.domain))
-		t += 2 * (domains - 1) / domains / float64(inside) / l.out
+	inside, domains := float64(g.PerDomain), float64(g.Domains)
+	t := 0.
+	if inside > 1 {
+		t = 2 * (inside - 1) / inside / g.Up.Ring
+	}
+	if domains > 1 {
+		t += 2 * (domains - 1) / domains / inside / g.Out.Ring
 	}
 	return t
 }
 
-// gatherSeconds is the time of an all-gather (or reduce-scatter) in which each of n ranks contributes one byte.
-func (s System) gatherSeconds(n int) float64 {
-	if n <= 1 {
+// gatherSeconds is the time of an all-gather, or a reduce-scatter, to which each rank contributes one byte.
+func (g Group) gatherSeconds() float64 {
+	if g.Ranks <= 1 {
 		return 0
 	}
-	l := between(s)
-	inside := min(n, l.domain)
-	t := float64(inside-1) / s.reach(inside)
-	if n > l.domain {
-		t = max(t, float64(n-inside)/l.out)
+	t := 0.
+	if g.PerDomain > 1 {
+		t = float64(g.PerDomain-1) / g.Up.Ring
+	}
+	if g.Domains > 1 {
+		t = max(t, float64(g.Ranks-g.PerDomain)/g.Out.Ring)
 	}
 	return t
 }
@@ -78,28 +47,29 @@ const (
 )
 
 // exchange is the time of dispatch and combine of one MoE layer with a DeepEP-like kernel: a fixed part, and a part for
-// each token of a rank. dispatch and combine are bytes that one token sends to all its experts together.
-func (s System) exchange(kind AllToAll, ranks, topK, groups int, dispatch, combine float64) (call, token float64) {
-	if ranks <= 1 {
+// each token of a rank. dispatch and combine are bytes that one token sends to all its topK experts together; groups is how
+// many groups of experts, as many as domains, it can choose from, or 0.
+func (g Group) exchange(kind AllToAll, topK, groups int, dispatch, combine float64) (call, token float64) {
+	if g.Ranks <= 1 {
 		return 0, 0
 	}
-	l := between(s)
-	inside := min(ranks, l.domain)
-	domains := math.Ceil(float64(ranks) / float64(l.domain))
-	out := (domains - 1) / domains
-	up := s.reach(inside)
 	call = dispatchCall + combineCall
-	if domains > 1 {
+	out := g.OutShare
+	sent := 1 - out // over the scale-up fabric
+	if g.Domains > 1 {
+		domains := float64(g.Domains)
 		call += 2 * nodeCall * min(math.Log2(domains), maxCallDoublings)
+		if kind == DeepEPHighThroughput {
+			// One copy for each other domain that has a chosen expert, and the rest within it.
+			out = (distinct(domains, float64(topK), float64(groups)) - 1) / float64(topK)
+			sent = 1
+		}
 	}
-	beyond := out
-	if kind == DeepEPHighThroughput && domains > 1 {
-		// One copy for each domain that has a chosen expert, instead of one for each expert.
-		beyond = (distinct(domains, float64(topK), float64(groups)) - 1) / float64(topK)
+	if sent > 0 && g.PerDomain > 1 {
+		token = sent * (dispatch/(g.Up.AllToAll*dispatchUp) + combine/(g.Up.AllToAll*combineUp))
 	}
-	token = dispatch*((1-out)/(up*dispatchUp)+beyond/max(l.out*kernelOut, 1)) + combine*((1-out)/(up*combineUp)+beyond/max(l.out*kernelOut, 1))
-	if domains == 1 {
-		token = dispatch/(up*dispatchUp) + combine/(up*combineUp)
+	if out > 0 {
+		token += out * (dispatch + combine) / (g.Out.Ring * kernelOut)
 	}
 	return call, token
 }
@@ -115,7 +85,7 @@ func distinct(domains, k, groups float64) float64 {
 }
 
 // communicate fills in what ranks exchange in a step. routed is how many layers have routed experts.
-func (p *Prepared) communicate(d Deployment, par Parallelism, routed float64) {
+func (p *Prepared) communicate(d Deployment, par Parallelism, routed float64) error {
 	s, hidden := d.System, float64(d.Model.Hidden)
 	const activation = 2 // bytes: BF16
 	ranks := par.TP * par.DP
@@ -125,42 +95,52 @@ func (p *Prepared) communicate(d Deployment, par Parallelism, routed float64) {
 		reduces -= routed // the expert part ends in an exchange instead
 	}
 	if par.TP > 1 {
-		p.reduceToken = reduces * hidden * activation * s.reduceSeconds(par.TP)
+		g, err := s.Group(par.TP)
+		if err != nil {
+			return err
+		}
+		p.reduceToken = reduces * hidden * activation * g.reduceSeconds()
 		p.reduceCalls = reduces
+		if g.Domains > 1 {
+			p.reduceFar = reduces * g.Out.Latency.Seconds()
+		}
 	}
 	if spread && ranks > 1 {
+		g, err := s.Group(ranks)
+		if err != nil {
+			return err
+		}
 		f := d.Model.experts()
-		// With attention cut TP ways each rank of the TP group sends a part of its group's tokens.
+		// With attention cut TP ways each rank of a TP group sends a part of the group's tokens.
 		share := 1 / p.tp
 		if d.AllToAll == AllGather {
-			p.spreadToken = routed * hidden * (1 + activation) * s.gatherSeconds(ranks) * share
+			p.spreadToken = routed * hidden * (1 + activation) * g.gatherSeconds() * share
 			p.spreadCalls = 2 * routed
 		} else {
-			k := float64(f.TopK)
-			groups := 0
+			if g.Domains > 1 && s.ScaleOut.RailOnly && d.AllToAll != DeepEPHighThroughput {
+				return &FieldError{Field: "Deployment.AllToAll", Value: uint8(d.AllToAll), Want: "must not need other rails: the network is rail-only"}
+			}
+			k, groups := float64(f.TopK), 0
 			if f.Groups > 1 {
 				groups = f.GroupTopK
 			}
-			call, token := s.exchange(d.AllToAll, ranks, f.TopK, groups, k*(hidden+hidden/32), k*hidden*activation)
+			call, token := g.exchange(d.AllToAll, f.TopK, groups, k*(hidden+hidden/32), k*hidden*activation)
 			p.kernelStep, p.kernelToken = routed*call, routed*token*share
 		}
 	}
+	p.fabric = s.ScaleOut.Bandwidth.Value
+	if p.fabric == 0 {
+		p.fabric = s.ScaleUp.Bandwidth.Value
+	}
 	if par.PP > 1 {
-		l := between(s)
 		p.hops = p.pp - 1
-		link := l.up
-		if ranks*par.PP > l.domain && l.out > 0 {
-			link = l.out
+		link := s.ScaleUp.Bandwidth.Value
+		if par.Ranks() > s.domain() {
+			link = s.ScaleOut.Bandwidth.Value
 		}
 		p.hopToken = p.hops * hidden * activation / p.tp / link
 	}
-	if par.TP > between(s).domain {
-		p.reduceFar = reduces * s.ScaleOut.Latency.Seconds()
-	}
-	p.fabric = between(s).out
-	if p.fabric == 0 {
-		p.fabric = between(s).up
-	}
+	return nil
 }
 
 // experts is the feed-forward part of the first kind of layer that has routed experts.

@@ -111,10 +111,10 @@ func (b *Breakdown) Largest() Term {
 type Evidence uint8
 
 const (
-	NoEvidence       Evidence = iota // nothing of this engine on this system: uncalibrated
-	EngineMeasured                   // other models, or this one in another precision, on this engine and system
-	ModelMeasured                    // this model in this precision on this engine and system, cut in another way
-	DeploymentMeasured               // this deployment, at some load
+	NoEvidence         Evidence = iota // nothing of this engine on this system: uncalibrated
+	EngineMeasured                     // other models, or this one in another precision, on this engine and system
+	ModelMeasured                      // this model in this precision on this engine and system, cut in another way
+	DeploymentMeasured                 // this deployment, at some load
 	numEvidence
 )
 

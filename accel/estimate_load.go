@@ -9,9 +9,7 @@ import (
 // closed estimates a closed loop.
 func (p *Prepared) closed(e *Estimate, w Workload) {
 	pr := p.prompt(w)
-	room := p.capacity(w)
-	load := max(w.Concurrency/p.dp, 1)
-	running := min(load, max(room, 1))
+	room, running, waiting := p.load(w)
 	f := features(w)
 
 	var x [maxParts]float64
@@ -25,7 +23,7 @@ func (p *Prepared) closed(e *Estimate, w Workload) {
 	e.Step = tpot - e.TPOTTerms[OtherPrefill]
 
 	x = [maxParts]float64{}
-	p.first(&x, w, running, max(load/running-1, 0), tpot.Seconds(), &pr)
+	p.first(&x, w, running, waiting, tpot.Seconds(), &pr)
 	p.ttft.apply(&x, &f)
 	ttft := e.fill(&e.TTFTTerms, inParts[:], &x)
 	e.TTFT = p.ttft.interval(ttft)
@@ -48,6 +46,14 @@ func (p *Prepared) closed(e *Estimate, w Workload) {
 	}
 	e.Requests = Interval[float64]{rate(e.TTFT.Value, e.TPOT.Value), rate(e.TTFT.High, e.TPOT.High), rate(e.TTFT.Low, e.TPOT.Low)}
 	e.OutputTokens = Interval[float64]{out * e.Requests.Value, out * e.Requests.Low, out * e.Requests.High}
+}
+
+// load is how a closed loop fills each rank: requests that it has room for, that run, and that wait for each that runs.
+func (p *Prepared) load(w Workload) (room, running, waiting float64) {
+	room = p.capacity(w)
+	requests := max(w.Concurrency/p.dp, 1)
+	running = min(requests, max(room, 1))
+	return room, running, requests/running - 1
 }
 
 // fill adds up parts to terms.

@@ -38,7 +38,6 @@ type Prepared struct {
 
 	kv        KV
 	kvBytes   float64 // room for the cache on a rank
-	readBytes float64 // bandwidth
 	sequences float64 // a rank runs at most
 	fabric    float64 // bytes a second into a rank from another instance
 
@@ -127,6 +126,7 @@ func (d *Deployment) check() error {
 
 // work fills in all but the calibration.
 func (p *Prepared) work(d Deployment) error {
+	d.System = d.System.PerDevice()
 	m, par, prec := d.Model, d.Parallelism.fill(d.Model), d.Model.Resolve(d.Precision)
 	board := d.System.Accelerator
 	rate := func(field string, t DType) (float64, error) {
@@ -155,8 +155,7 @@ func (p *Prepared) work(d Deployment) error {
 
 	p.tp, p.dp, p.pp, p.ep = float64(par.TP), float64(par.DP), float64(par.PP), float64(par.EP)
 	p.layers = float64(m.Layers())
-	bandwidth := board.Bandwidth.Value / float64(max(board.Devices, 1))
-	p.readBytes = bandwidth
+	bandwidth := board.Bandwidth.Value
 	balance := d.ExpertBalance
 	if balance == 0 {
 		balance = 1
@@ -164,7 +163,7 @@ func (p *Prepared) work(d Deployment) error {
 	headParams := float64(m.Vocab) / p.tp * float64(m.Hidden)
 	p.readWeights = headParams * prec.Embed.Bytes()
 	p.headToken = 2 * headParams / mathRate
-	var routedLayers, sharedExperts float64
+	var routedLayers float64
 	for i, count := range m.Count(0, m.Layers()) {
 		if count == 0 {
 			continue
@@ -177,7 +176,6 @@ func (p *Prepared) work(d Deployment) error {
 		p.denseToken += 2*attention/attentionRate + 2*dense/weightRate + 2*router/mathRate
 		if f := k.FFN; f.Experts > 0 {
 			routedLayers += n
-			sharedExperts = max(sharedExperts, float64(f.Experts))
 			held := float64(ceilDiv(int64(f.Experts+par.Redundant), int64(par.EP)))
 			cut := float64(f.ExpertParams(m.Hidden)) / float64(par.MoETP)
 			p.readExperts += n * held * cut * prec.Experts.Bytes()
@@ -199,7 +197,9 @@ func (p *Prepared) work(d Deployment) error {
 			p.accepted += chain
 		}
 	}
-	p.communicate(d, par, routedLayers)
+	if err := p.communicate(d, par, routedLayers); err != nil {
+		return err
+	}
 	p.overlap = d.TwoBatchOverlap
 	p.chunk = float64(d.MaxBatchedTokens)
 	if p.chunk == 0 {
@@ -253,7 +253,7 @@ func (p *Prepared) room(d Deployment, par Parallelism, prec Precision) {
 const frameworkBytes = 4 << 30
 
 func (d *Deployment) kvBytes(par Parallelism, prec Precision, stage int) float64 {
-	total := d.System.Accelerator.Memory.Value / float64(max(d.System.Accelerator.Devices, 1))
+	total := d.System.Accelerator.Memory.Value
 	weights := float64(d.Model.StageWeights(par, prec, stage, d.MTPDepth > 0).Total())
 	fraction := d.MemoryFraction
 	if fraction == 0 {

@@ -139,7 +139,7 @@ func (p *Prepared) prompt(w Workload) prompt {
 		kernel:  steps*p.kernelStep + tokens*p.kernelToken,
 		hops:    p.hops*1e-5 + tokens*p.hopToken,
 		layers:  steps * p.layers * 1e-6,
-		calls:   steps * (p.reduceCalls+p.spreadCalls) * 1e-6,
+		calls:   steps * (p.reduceCalls + p.spreadCalls) * 1e-6,
 	}
 	pr.calls += steps * p.reduceFar
 	for i := range p.kinds {
