@@ -154,3 +154,21 @@ func FuzzMooncake(f *testing.F) {
 		}
 	})
 }
+
+// FuzzMooncakeLine holds the quick parser to encoding/json: what it takes, it reads alike.
+func FuzzMooncakeLine(f *testing.F) {
+	for _, l := range []string{line, `{"hash_ids":[],"timestamp":1 , "input_length":2,"output_length":3}`, `{}`, `{"timestamp":01}`, `{"timestamp":1,"timestamp":2}`, `{"timestamp":-1}`} {
+		f.Add(l)
+	}
+	f.Fuzz(func(t *testing.T, line string) {
+		var quick, slow mooncakeLine
+		if quick.parse([]byte(line)) {
+			require.NoError(t, slow.decode([]byte(line)))
+			if len(quick.blocks)+len(slow.blocks) == 0 {
+				quick.blocks, slow.blocks = nil, nil
+			}
+			slow.has |= quick.has & hasBlocks
+			require.Equal(t, slow, quick)
+		}
+	})
+}
