@@ -217,6 +217,9 @@ func (c *Catalogue) addSystem(at string, s System, bad *problems) {
 	if (s.ScaleUp.Kind == TorusKind) != (s.ScaleUp.Torus != nil) {
 		bad.add(at+".scaleUp.torus", s.ScaleUp.Torus != nil, "must be there for a torus, and for nothing else")
 	}
+	if t := s.ScaleUp.Torus; t != nil && (t.Largest.Size() > 1<<16 || t.Cube < 0 || t.Ring < 0) {
+		bad.add(at+".scaleUp.torus", t.Largest, "must have at most 65536 accelerators, and no negative cube or ring")
+	}
 	if s.ScaleUp.Latency < 0 || s.ScaleOut.Latency < 0 {
 		bad.add(at+".latencyUs", min(s.ScaleUp.Latency, s.ScaleOut.Latency), "must not be negative")
 	}

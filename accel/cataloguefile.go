@@ -178,9 +178,6 @@ func microseconds(at string, us float64, bad *problems) time.Duration {
 
 func (t torusJSON) read(at string, bad *problems) *Torus {
 	out := &Torus{Cube: t.Cube, Ring: t.Ring}
-	if t.Cube < 0 || t.Ring < 0 {
-		bad.add(at, min(t.Cube, t.Ring), "must not be negative")
-	}
 	var err error
 	if out.Largest, err = ParseShape(t.Largest); err != nil {
 		bad.add(at+".largest", t.Largest, "must be a topology such as 16x16")
