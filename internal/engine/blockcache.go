@@ -34,7 +34,7 @@ func newBlockCache(blocks int) *blockCache {
 
 // clear forgets all content. No block may be in use.
 func (c *blockCache) clear() {
-	c.index = newHashIndex(c.index, len(c.blocks))
+	c.index = newHashIndex(c.index, c.blocks)
 	c.oldest, c.newest, c.free, c.cached = none, none, 0, 0
 	for b := range c.blocks {
 		c.blocks[b] = block{twin: none}
@@ -84,13 +84,14 @@ func (c *blockCache) allocate(table []int32, n int) []int32 {
 // content, computed at the same time, may be there already.
 func (c *blockCache) store(b int32, hash uint64) bool {
 	c.blocks[b].hash = hash
-	s := c.index.find(hash)
-	if s.hash == hash {
-		c.blocks[b].twin = c.blocks[s.block].twin
-		c.blocks[s.block].twin = b
+	place, found := c.index.find(hash)
+	if found {
+		first := c.index.at(place)
+		c.blocks[b].twin = c.blocks[first].twin
+		c.blocks[first].twin = b
 		return false
 	}
-	*s = slot{hash: hash, block: b}
+	c.index.put(place, hash, b)
 	c.cached++
 	return true
 }
@@ -116,17 +117,17 @@ func (c *blockCache) forget(b int32) {
 	if blk.hash == 0 {
 		return
 	}
-	switch s := c.index.find(blk.hash); {
-	case s.block != b:
-		first := s.block
+	place, _ := c.index.find(blk.hash)
+	switch first := c.index.at(place); {
+	case first != b:
 		for c.blocks[first].twin != b {
 			first = c.blocks[first].twin
 		}
 		c.blocks[first].twin = blk.twin
 	case blk.twin != none:
-		s.block = blk.twin
+		c.index.put(place, blk.hash, blk.twin)
 	default:
-		c.index.remove(blk.hash)
+		c.index.remove(place)
 		c.cached--
 		c.evicted = append(c.evicted, blk.hash)
 	}
@@ -137,8 +138,8 @@ func (c *blockCache) lookup(hash uint64) int32 {
 	if hash == 0 {
 		return none
 	}
-	if s := c.index.find(hash); s.hash == hash {
-		return s.block
+	if place, found := c.index.find(hash); found {
+		return c.index.at(place)
 	}
 	return none
 }

@@ -1,6 +1,9 @@
 package engine
 
-import "time"
+import (
+	"math"
+	"time"
+)
 
 // Cached returns how many prompt tokens a request would find in the prefix cache if it started now.
 func (e *Engine) Cached(r *Request) int {
@@ -19,11 +22,14 @@ func (e *Engine) cached(hashes []uint64, known int) (hits, free int) {
 // behind it. It plays the coming steps through on counts, knowing where all answers end: exact but for blocks that others in
 // the queue will bring into the prefix cache or evict from it, and for preemptions. It changes nothing. It takes time in
 // proportion to the requests in the engine and the steps until the first token; stretches of steps without prefill count as
-// one.
+// one. Behind more than 32 waiting requests it is an estimate.
 func (e *Engine) Forecast(now time.Duration, r *Request) time.Duration {
 	at := max(now, e.now)
 	if e.step.inFlight {
 		at = max(at, e.step.end)
+	}
+	if e.waiting.len > playedWaiting {
+		return at - now + e.drain(r)
 	}
 	f := forecast{e: e, running: e.shadows[:0], free: e.cache.free}
 	for _, s := range e.running {
@@ -77,6 +83,28 @@ func (e *Engine) Forecast(now time.Duration, r *Request) time.Duration {
 			return at - now
 		}
 	}
+}
+
+// playedWaiting is how long a queue may be that Forecast plays through one by one.
+const playedWaiting = 32
+
+// drain estimates how long a long queue takes until a request behind it has its first token: all prompt tokens, less the
+// share that was found in the cache so far, in full steps beside the requests that decode.
+func (e *Engine) drain(r *Request) time.Duration {
+	tokens := 0
+	for s := e.waiting.front; s != nil; s = s.next {
+		tokens += s.known()
+	}
+	uncached := 1.0
+	if e.totals.PrefixQueries > 0 {
+		uncached -= float64(e.totals.PrefixHits) / float64(e.totals.PrefixQueries)
+	}
+	p := plan{decodes: len(e.running), prefill: max(1, e.o.MaxBatchTokens-len(e.running))}
+	for _, s := range e.running {
+		p.contextTokens += s.computed
+	}
+	steps := (float64(tokens)*uncached + float64(r.PromptTokens-e.Cached(r))) / float64(p.prefill)
+	return time.Duration(math.Ceil(steps) * float64(e.cost.step(&p)))
 }
 
 // forecast is the state of an engine that is played through.

@@ -19,7 +19,7 @@ import (
 type Options struct {
 	// BlockTokens is the number of tokens in a KV block. Default 16.
 	BlockTokens int
-	// Blocks is the KV capacity in blocks. Default 27,000. Memory: 60 to 100 bytes a block.
+	// Blocks is the KV capacity in blocks. Default 27,000. Memory: 40 to 60 bytes a block.
 	Blocks int
 	// MaxContextTokens bounds prompt plus output of a request (vLLM: max_model_len). Default
 	// 131,072; what Blocks can hold is a bound as well.
