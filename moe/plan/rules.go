@@ -73,10 +73,17 @@ func (p *search) inFabric(c *cut) *refusal {
 	if s.ScaleUp.Torus != nil {
 		return p.onTorus(c)
 	}
+	if block := l.block(); n > l.PerNode && block < n && block%l.PerNode != 0 && l.PerNode%block != 0 {
+		return refuse(NotInFabric, "blocks of %d ranks do not align with nodes of %d", block, l.PerNode)
+	}
+	parts := c.MoETP
+	if parts > c.TP && l.order == stagesInside {
+		parts *= c.PP // further stages lie between
+	}
 	for _, g := range []struct {
 		name  string
 		ranks int
-	}{{"an attention group (TP)", c.TP}, {"a group with parts of experts (MoETP)", c.MoETP}} {
+	}{{"an attention group (TP)", c.TP}, {"a group with parts of experts (MoETP)", parts}} {
 		switch {
 		case g.ranks > l.domain:
 			return refuse(NotInFabric, "%s of %d leaves the scale-up domain of %d", g.name, g.ranks, l.domain)
@@ -93,6 +100,14 @@ func (p *search) inFabric(c *cut) *refusal {
 		}
 	}
 	return nil
+}
+
+// block is how many ranks in a row an engine keeps together: all stages of a data-parallel rank, or all ranks of a stage.
+func (l Layout) block() int {
+	if l.order == stagesInside {
+		return l.tp * l.pp
+	}
+	return l.tp * l.dp
 }
 
 // expertSpan is over how many consecutive accelerators the ranks that exchange tokens are.

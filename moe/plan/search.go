@@ -3,6 +3,7 @@ package plan
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"slices"
 	"sort"
 	"time"
@@ -59,6 +60,9 @@ type point struct {
 
 // batches are requests that a data-parallel rank runs at once: engines capture graphs for such sizes.
 var batches = []int{1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048}
+
+// endless is longer than any request: an estimator without a link's rate may say so.
+const endless = 365 * 24 * time.Hour
 
 // Search finds plans. Its error is of joined accel.FieldErrors for a bad problem, and wraps ErrNoPlan if no cut is legal: the
 // Result then says why.
@@ -228,6 +232,9 @@ func (s *search) try(c *cut, load int) *point {
 		return p
 	case err != nil:
 		p.missed, p.err = NoEstimate, err
+		return p
+	case p.estimate.TTFT.Value > endless || p.estimate.TPOT.Value > endless:
+		p.missed, p.err = NoEstimate, fmt.Errorf("a request that takes longer than %v", endless)
 		return p
 	}
 	if s.Role != Decode {
