@@ -209,6 +209,9 @@ func deepEP(d accel.Deployment) bool {
 func (s Serving) variables(p plan.Plan) []field {
 	d := p.Deployment
 	set := map[string]string{}
+	if n := d.DispatchTokens; d.Engine == accel.SGLang && d.AllToAll == accel.DeepEPLowLatency && n > 0 {
+		set["SGLANG_DEEPEP_NUM_MAX_DISPATCH_TOKENS_PER_RANK"] = strconv.Itoa(n)
+	}
 	if d.System.Accelerator.Vendor == "nvidia" && p.Layout.Nodes > 1 {
 		if deepEP(d) && p.Layout.Domains > 1 {
 			set["NVSHMEM_REMOTE_TRANSPORT"] = "ibgda"
