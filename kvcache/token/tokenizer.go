@@ -32,6 +32,7 @@ type scratch struct {
 	links                        []link
 	heap                         []uint64
 	ids                          []uint32
+	literal                      bool // added tokens are not looked for
 }
 
 // keepBytes is how large a scratch may be to be kept for another call.
@@ -69,19 +70,23 @@ func (t *Tokenizer) AppendSpecial(dst []uint32, text []byte) []uint32 {
 	return dst
 }
 
-// Part is a stretch of a text: of a template, in which special tokens stand by name, or of a user.
+// Part is a stretch of a text.
 type Part struct {
-	Text    []byte
-	Special bool
+	Text []byte
+	// Literal text is encoded as the characters that it is: not even added tokens that are not special are found in it. In
+	// other text special tokens stand by name.
+	Literal bool
 }
 
-// AppendParts appends the ids of a text that is given in parts: each is encoded by itself, the first as the beginning of a
-// text, and special tokens are found where a part says so.
+// AppendParts appends the ids of a text that is given in parts. Each is encoded by itself, the first as the beginning of a
+// text and the others as what goes on.
 func (t *Tokenizer) AppendParts(dst []uint32, parts ...Part) []uint32 {
 	s := t.borrow()
 	for i, p := range parts {
-		dst = t.append(s, dst, p.Text, p.Special, i > 0)
+		s.literal = p.Literal
+		dst = t.append(s, dst, p.Text, true, i > 0)
 	}
+	s.literal = false
 	t.giveBack(s)
 	return dst
 }
@@ -135,7 +140,7 @@ func (t *Tokenizer) append(s *scratch, dst []uint32, text []byte, special, rest 
 		s.valid = appendValid(s.valid[:0], text)
 		text = s.valid
 	}
-	if t.raw == nil {
+	if t.raw == nil || s.literal {
 		return t.appendSection(s, dst, text, special, begins(0, rest))
 	}
 	for done, next := 0, 0; done < len(text); {
@@ -172,7 +177,7 @@ func begins(done int, rest bool) beginning {
 // appendSection encodes what stands between two tokens that are found in the text as it is.
 func (t *Tokenizer) appendSection(s *scratch, dst []uint32, text []byte, special bool, b beginning) []uint32 {
 	text = t.normalize.apply(s, text, b)
-	if t.normal == nil {
+	if t.normal == nil || s.literal {
 		return t.pieces.append(t, s, dst, text, b)
 	}
 	for done, next := 0, 0; done < len(text); {

@@ -105,6 +105,7 @@ func New(o Options) (*Model, error) {
 	}
 	if o.Separate {
 		m.separator = newSeparator(o.Tokenizer, o.Template+o.ToolTemplate)
+		m.rendering.Keep = openMark + closeMark
 	}
 	return m, nil
 }

@@ -100,36 +100,56 @@ func (s *separator) control(text string) int {
 }
 
 func (s *separator) marked(text []byte) bool {
-	return bytes.Contains(text, []byte(openMark)) || bytes.Contains(text, []byte(closeMark))
+	return bytes.IndexFunc(text, isMark) >= 0
 }
 
 func (s *separator) unmark(text []byte) []byte {
 	return bytes.ReplaceAll(bytes.ReplaceAll(text, []byte(openMark), nil), []byte(closeMark), nil)
 }
 
-// parts cuts a rendered text at its marks. A template may have taken marks apart, by splitting a text say; a mark that is
-// left alone goes, and still parts the text.
+// parts cuts a rendered text at its marks. A template may have taken marks from their token, by cutting a text say: a token
+// that has one mark left beside it is the user's too, and a mark that is left alone goes, and still parts the text.
 func (s *separator) parts(text []byte) []token.Part {
 	var out []token.Part
-	add := func(text []byte, special bool) {
+	add := func(text []byte, literal bool) {
 		if len(text) > 0 {
-			out = append(out, token.Part{Text: text, Special: special})
+			out = append(out, token.Part{Text: text, Literal: literal})
 		}
 	}
 	for {
-		at := bytes.IndexFunc(text, func(c rune) bool { return c == '\uE000' || c == '\uE001' })
+		at := bytes.IndexFunc(text, isMark)
 		if at < 0 {
-			add(text, true)
+			add(text, false)
 			return out
 		}
-		add(text[:at], true)
-		opens := bytes.HasPrefix(text[at:], []byte(openMark))
+		before, opens := text[:at], bytes.HasPrefix(text[at:], []byte(openMark))
 		text = text[at+len(openMark):]
-		if n := s.control(string(text[:min(len(text), maxControl)])); opens && n > 0 && bytes.HasPrefix(text[n:], []byte(closeMark)) {
-			add(text[:n], false)
-			text = text[n+len(closeMark):]
+		if opens {
+			add(before, false)
+			n := s.control(string(text[:min(len(text), maxControl)]))
+			add(text[:n], true)
+			text = text[n:]
+			if n > 0 {
+				text = bytes.TrimPrefix(text, []byte(closeMark))
+			}
+			continue
+		}
+		n := s.controlAtEnd(before)
+		add(before[:len(before)-n], false)
+		add(before[len(before)-n:], true)
+	}
+}
+
+func isMark(c rune) bool { return c == '\uE000' || c == '\uE001' }
+
+// controlAtEnd returns the length of the control token that text ends with.
+func (s *separator) controlAtEnd(text []byte) int {
+	for _, name := range s.controls {
+		if bytes.HasSuffix(text, []byte(name)) {
+			return len(name)
 		}
 	}
+	return 0
 }
 
 // maxControl is longer than any control token.

@@ -327,7 +327,7 @@ func (r *run) appendJSON(dst []byte, v Value, o *dumpOptions, depth int) []byte 
 	case floatKind:
 		return appendFloat(dst, v.float(), "Infinity", "NaN")
 	case stringKind:
-		return appendJSONString(dst, v.s, o.ascii)
+		return appendJSONString(dst, v.s, o.ascii, r.keep)
 	case listKind:
 		if v.flavor > tuple {
 			break
@@ -407,7 +407,7 @@ func (r *run) compare(a, b Value) int {
 func (r *run) appendJSONKey(dst []byte, key Value, o *dumpOptions) []byte {
 	switch key.kind {
 	case stringKind:
-		return appendJSONString(dst, key.s, o.ascii)
+		return appendJSONString(dst, key.s, o.ascii, r.keep)
 	case noneKind, boolKind, intKind, floatKind:
 		dst = append(dst, '"')
 		return append(r.appendJSON(dst, key, o, 0), '"')
@@ -416,7 +416,8 @@ func (r *run) appendJSONKey(dst []byte, key Value, o *dumpOptions) []byte {
 	return dst
 }
 
-func appendJSONString(dst []byte, s string, ascii bool) []byte {
+// appendJSONString appends what json.dumps makes of a string, in which the characters of keep are not escaped.
+func appendJSONString(dst []byte, s string, ascii bool, keep string) []byte {
 	dst = append(dst, '"')
 	done := 0
 	for i := 0; i < len(s); {
@@ -431,6 +432,10 @@ func appendJSONString(dst []byte, s string, ascii bool) []byte {
 		case c >= utf8.RuneSelf:
 			var char rune
 			char, size = utf8.DecodeRuneInString(s[i:])
+			if strings.ContainsRune(keep, char) {
+				dst = append(dst, s[i:i+size]...)
+				break
+			}
 			if high, low := utf16.EncodeRune(char); high != utf8.RuneError {
 				dst = appendHex4(append(dst, '\\', 'u'), high)
 				char = low

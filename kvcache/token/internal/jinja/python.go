@@ -3,6 +3,7 @@ package jinja
 import (
 	"math"
 	"strconv"
+	"strings"
 	"unicode"
 	"unicode/utf8"
 )
@@ -53,9 +54,9 @@ func (r *run) appendRepr(dst []byte, v Value, depth int) []byte {
 	case stringKind:
 		if v.flavor == markup {
 			dst = append(dst, "Markup("...)
-			return append(appendQuoted(dst, v.s), ')')
+			return append(appendQuoted(dst, v.s, r.keep), ')')
 		}
-		return appendQuoted(dst, v.s)
+		return appendQuoted(dst, v.s, r.keep)
 	case listKind:
 		open, end := byte('['), byte(']')
 		switch v.flavor {
@@ -118,8 +119,8 @@ func appendFloat(dst []byte, f float64, inf, nan string) []byte {
 
 const hex = "0123456789abcdef"
 
-// appendQuoted appends Python's repr of a string.
-func appendQuoted(dst []byte, s string) []byte {
+// appendQuoted appends Python's repr of a string, in which the characters of keep are not escaped.
+func appendQuoted(dst []byte, s, keep string) []byte {
 	quote := byte('\'')
 	for i := range len(s) {
 		if s[i] == '"' {
@@ -141,7 +142,7 @@ func appendQuoted(dst []byte, s string) []byte {
 			dst = append(dst, `\r`...)
 		case c == '\t':
 			dst = append(dst, `\t`...)
-		case unicode.IsPrint(c):
+		case unicode.IsPrint(c) || strings.ContainsRune(keep, c):
 			dst = utf8.AppendRune(dst, c)
 		case c < 0x100:
 			dst = append(dst, `\x`...)

@@ -21,6 +21,8 @@ type Options struct {
 	// MaxBytes bounds the result and each value on the way to it, MaxSteps the work; 0 means DefaultMaxBytes and
 	// DefaultMaxSteps.
 	MaxBytes, MaxSteps int
+	// Keep are characters that are never printed as an escape.
+	Keep string
 }
 
 // The bounds of a rendering that has none of its own.
@@ -67,7 +69,7 @@ func (t *Template) ContentParts() bool { return t.format }
 // Append appends what the template makes of the variables to dst. The error is an *Error where Jinja2 or Python would
 // refuse, or where a bound is passed, and an *UnsupportedError for what this package lacks.
 func (t *Template) Append(dst []byte, vars []Var, o Options) (out []byte, err error) {
-	r := &run{t: t, out: dst, start: len(dst), now: o.Now, maxBytes: o.MaxBytes, steps: o.MaxSteps}
+	r := &run{t: t, out: dst, start: len(dst), now: o.Now, maxBytes: o.MaxBytes, steps: o.MaxSteps, keep: o.Keep}
 	if r.now == nil {
 		r.now = time.Now
 	}
@@ -100,6 +102,7 @@ type run struct {
 	depth    int
 	maxBytes int
 	now      func() time.Time
+	keep     string
 	args     []Value // of the calls that are under way
 }
 
