@@ -5,7 +5,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"math"
 	"os"
 	"strings"
@@ -15,7 +14,7 @@ import (
 
 // Options say what requests there are. Flags sets them.
 type Options struct {
-	// Trace is a file; where it is empty, Kind is generated.
+	// Trace is a file, or a folder of ServeGen; where it is empty, Kind is generated.
 	Trace string
 	Kind  string
 	// Rate is of generated requests, a second; Scale multiplies the rate of either.
@@ -39,7 +38,7 @@ const (
 
 // Flags declares the flags; what is set in o are the defaults.
 func (o *Options) Flags(f *flag.FlagSet) {
-	f.StringVar(&o.Trace, "trace", "", "replay a trace file; the format is found from its content")
+	f.StringVar(&o.Trace, "trace", "", "replay a trace: Mooncake, Azure, BurstGPT, ServeGen or what a gateway recorded; the format is found from its content")
 	f.StringVar(&o.Kind, "workload", o.Kind, "without a trace: \"chats\" with several turns behind shared system prompts, as in the Mooncake conversation\ntrace, or \"single\" requests that share nothing")
 	f.Float64Var(&o.Rate, "rate", o.Rate, "generated requests a second")
 	f.Float64Var(&o.Scale, "scale", 1, "times the rate of the trace or the workload")
@@ -83,10 +82,8 @@ func (o *Options) Validate(bad func(flag string, value any, want string)) {
 	}
 	positive("pause", o.Pause)
 	if o.Trace != "" {
-		if info, err := os.Stat(o.Trace); err != nil {
+		if _, err := os.Stat(o.Trace); err != nil {
 			bad("trace", fmt.Sprintf("%q", o.Trace), "a file that can be read ("+cause(err)+")")
-		} else if info.IsDir() {
-			bad("trace", fmt.Sprintf("%q", o.Trace), "a file, not a folder")
 		}
 	}
 }
@@ -96,6 +93,17 @@ func cause(err error) string {
 		return p.Err.Error()
 	}
 	return err.Error()
+}
+
+// At returns the options of so many times the rate. Generated requests come at another rate, with the same pauses between the
+// turns of a chat; a trace is compressed in time.
+func (o Options) At(load float64) Options {
+	if o.Trace != "" {
+		o.Scale *= load
+	} else {
+		o.Rate *= load
+	}
+	return o
 }
 
 // Source returns the requests, and what they are in words. A trace is opened anew by each iteration, so that it can be
@@ -114,7 +122,8 @@ func (o *Options) Source(seed uint64) (workload.Source, string, error) {
 
 func (o *Options) unscaled(seed uint64) (workload.Source, string, error) {
 	if o.Trace != "" {
-		return replay(o.Trace), "the trace " + o.Trace, nil
+		source, format, err := workload.Open(o.Trace)
+		return source, fmt.Sprintf("the trace %s (%s)", o.Trace, format), err
 	}
 	c := workload.ChatOptions{
 		Seed: seed, RequestsPerSecond: o.Rate, Arrivals: workload.Arrivals{CV: o.CV}, Turns: o.Turns, PauseScale: o.Pause,
@@ -147,30 +156,3 @@ func (o *Options) lengths(mean int) workload.Lengths {
 	}
 	return workload.Lengths{Mean: float64(mean), CV: o.Spread}
 }
-
-// replay reads a trace at each iteration. Errors name the file.
-func replay(path string) workload.Source {
-	return func(yield func(workload.Request, error) bool) {
-		f, err := os.Open(path)
-		if err != nil {
-			yield(workload.Request{}, err)
-			return
-		}
-		defer f.Close()
-		empty := true
-		for r, err := range read(f) {
-			empty = false
-			if err != nil {
-				err = fmt.Errorf("%s: %w", path, err)
-			}
-			if !yield(r, err) || err != nil {
-				return
-			}
-		}
-		if empty {
-			yield(workload.Request{}, fmt.Errorf("%s: no request in it", path))
-		}
-	}
-}
-
-func read(f io.Reader) workload.Source { return workload.Mooncake(f) }
