@@ -314,7 +314,7 @@ func (r *run) end(q *request, class Class) {
 	gated := q.gated
 	released := q.sched
 	r.recycle(q)
-	if gated {
+	if gated && r.gate != nil {
 		r.gate.Release(r.now, &released)
 	}
 }

@@ -311,6 +311,7 @@ func (r *run) fail(err error) { r.failed = errors.Join(r.failed, err) }
 
 // finish ends what is still under way.
 func (r *run) finish() {
+	r.gate = nil // it must not let others go on now
 	var rest []*request
 	for _, q := range r.requests {
 		if q.active {
