@@ -34,7 +34,7 @@ func conversationBody(turns, seed int) string {
 // BenchmarkChat turns a chat of about 10,000 tokens into ids: of one not seen before, and of one of which the last turn is
 // new. The vocabulary is small, so there are more tokens a byte than with a real model's.
 func BenchmarkChat(b *testing.B) {
-	const turns = 41
+	const turns = 71
 	source := readTemplate(b, "turns")
 	run := func(name string, fresh bool, f func(m *Model, body []byte, ids []uint32) int) {
 		b.Run(name, func(b *testing.B) {

@@ -108,6 +108,8 @@ func (d *decoder) dict(depth int) (Value, error) {
 	if d.eat('}') {
 		return out.Value(), nil
 	}
+	room := make([]Value, 8) // most dictionaries have a few keys
+	out.keys, out.values = room[:0:4], room[4:4]
 	for {
 		if d.space(); d.at >= len(d.text) || d.text[d.at] != '"' {
 			return Value{}, d.fault("a key")
