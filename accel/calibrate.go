@@ -16,6 +16,7 @@ type Calibration struct {
 // fit is the calibration of one quantity.
 type fit struct {
 	base    [maxParts]float64 // log factors of parts
+	factors [maxParts]float64 // exp of base
 	effects map[effectKey]*effect
 	spreads map[spreadKey]spread
 }
@@ -26,6 +27,9 @@ type effect struct {
 	groups   [numGroups]float64
 	features [numFeatures]float64
 }
+
+// set sets the log factor of a part.
+func (f *fit) set(part int, log float64) { f.base[part], f.factors[part] = log, math.Exp(log) }
 
 // level is what an effect depends on. Of levels above levelQuantised each refines one before it.
 type level uint8
@@ -111,21 +115,25 @@ func (f *fit) evidence(keys *[numLevels]effectKey) Evidence {
 }
 
 func (f *fit) resolve(r *resolved, keys *[numLevels]effectKey, parts []part, known Evidence) {
-	r.factors = f.base
-	for _, k := range keys {
-		e := f.effects[k]
+	*r = resolved{}
+	var groups [numGroups]float64
+	for i := range keys {
+		e := f.effects[keys[i]]
 		if e == nil {
 			continue
 		}
-		for i := range parts {
-			r.factors[i] += e.groups[parts[i].group]
+		for g, v := range e.groups {
+			groups[g] += v
 		}
 		for i, v := range e.features {
 			r.features[i] += v
 		}
 	}
+	for g, v := range groups {
+		groups[g] = math.Exp(v)
+	}
 	for i := range parts {
-		r.factors[i] = math.Exp(r.factors[i])
+		r.factors[i] = f.factors[i] * groups[parts[i].group]
 	}
 	s := f.spread(keys, known)
 	r.low, r.high = math.Exp(s.low), math.Exp(s.high)
@@ -175,10 +183,10 @@ func (r *resolved) interval(d time.Duration) Interval[time.Duration] {
 func Uncalibrated() *Calibration {
 	c := &Calibration{}
 	for i, p := range outParts {
-		c.tpot.base[i] = math.Log(p.prior)
+		c.tpot.set(i, math.Log(p.prior))
 	}
 	for i, p := range inParts {
-		c.ttft.base[i] = math.Log(p.prior)
+		c.ttft.set(i, math.Log(p.prior))
 	}
 	return c
 }

@@ -234,9 +234,8 @@ func (f *fit) refit(rows []*row, parts []part, ttft bool, work func(*row, *[maxP
 	for k, e := range f.effects {
 		out.effects[k] = e
 	}
-	out.base = f.base
 	for i := range parts {
-		out.base[i] = g.value[base[i]]
+		out.set(i, g.value[base[i]])
 	}
 	for k, pl := range places {
 		e := &effect{points: pl.points}

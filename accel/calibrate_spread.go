@@ -26,7 +26,7 @@ func Fit(points []Point) (*Calibration, error) {
 		knows []Evidence
 		folds int
 	}{
-		{(*row).configuration, []Evidence{DeploymentMeasured, ModelMeasured}, 8},
+		{(*row).configuration, []Evidence{DeploymentMeasured, ModelMeasured}, 16},
 		{func(r *row) string { return r.keys[levelQuantised].text() }, []Evidence{EngineMeasured}, 8},
 		{func(r *row) string { return r.keys[levelPair].text() }, []Evidence{NoEvidence}, 8},
 	} {

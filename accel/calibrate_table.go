@@ -28,13 +28,11 @@ var calibrated = sync.OnceValue(func() *Calibration {
 	return c
 })
 
-var engineNames = [...]string{VLLM: "vllm", SGLang: "sglang", TensorRTLLM: "trtllm"}
-
 // text is a key as the table has it: engine, system, shape, type of weights and cut, "-" for what it does not depend on.
 func (k effectKey) text() string {
 	words := []string{"-", "-", "-", "-", "-"}
 	if k.level != levelModel && k.level != levelCut {
-		words[0] = engineNames[k.engine]
+		words[0] = k.engine.String()
 	}
 	if k.system != "" {
 		words[1] = k.system
@@ -76,7 +74,7 @@ func parseKey(words []string) (effectKey, error) {
 		return k, bad
 	}
 	if has[0] {
-		i := slices.Index(engineNames[:], words[0])
+		i := slices.Index(engines[:], words[0])
 		if i < 0 {
 			return k, bad
 		}
@@ -132,7 +130,7 @@ func (f *fit) write(b *strings.Builder, quantity string, parts []part) {
 		s := f.spreads[k]
 		engine, system := "-", "-"
 		if k.system != "" {
-			engine, system = engineNames[k.engine], k.system
+			engine, system = k.engine.String(), k.system
 		}
 		fmt.Fprintf(b, "%s spread %s %s %s low=%s high=%s\n", quantity, k.evidence, engine, system, number(s.low), number(s.high))
 	}
@@ -210,7 +208,7 @@ func (c *Calibration) parse(words []string) error {
 		return assignments(rest, func(name string, v float64) bool {
 			i := slices.IndexFunc(parts, func(p part) bool { return p.name == name })
 			if i >= 0 {
-				f.base[i] = v
+				f.set(i, v)
 			}
 			return i >= 0
 		})
@@ -230,9 +228,9 @@ func (f *fit) parseSpread(words []string) error {
 	}
 	k.evidence = Evidence(i)
 	if words[2] != "-" {
-		e := slices.Index(engineNames[:], words[1])
+		e := slices.Index(engines[:], words[1])
 		if e < 0 {
-			return &FieldError{Field: "engine", Value: words[1], Want: "must be one of " + strings.Join(engineNames[:], ", ")}
+			return &FieldError{Field: "engine", Value: words[1], Want: "must be one of " + strings.Join(engines[:], ", ")}
 		}
 		k.engine, k.system = Engine(e), words[2]
 	}

@@ -117,9 +117,6 @@ func (p *Prepared) communicate(d Deployment, par Parallelism, routed float64) er
 			p.spreadToken = routed * hidden * (1 + activation) * g.gatherSeconds() * share
 			p.spreadCalls = 2 * routed
 		} else {
-			if g.Domains > 1 && s.ScaleOut.RailOnly && d.AllToAll != DeepEPHighThroughput {
-				return &FieldError{Field: "Deployment.AllToAll", Value: uint8(d.AllToAll), Want: "must not need other rails: the network is rail-only"}
-			}
 			k, groups := float64(f.TopK), 0
 			if f.Groups > 1 {
 				groups = f.GroupTopK

@@ -36,8 +36,8 @@ type Prepared struct {
 	accepted     float64 // tokens a step yields
 	fullSequence bool    // a request's room is taken when it starts
 
+	memory    Memory
 	kv        KV
-	kvBytes   float64 // room for the cache on a rank
 	sequences float64 // a rank runs at most
 	fabric    float64 // bytes a second into a rank from another instance
 
@@ -67,67 +67,45 @@ func (c *Calibration) Prepare(d Deployment) (*Prepared, error) {
 }
 
 func (c *Calibration) prepare(p *Prepared, d Deployment) error {
-	if err := d.check(); err != nil {
+	memory, err := d.Memory() // which validates
+	if err != nil {
 		return err
 	}
-	if err := p.work(d); err != nil {
+	if err := d.checkFigures(); err != nil {
+		return err
+	}
+	if err := p.work(d, memory); err != nil {
 		return err
 	}
 	c.resolve(p, d)
 	return nil
 }
 
-// check says what of a deployment no estimate can be made of.
-func (d *Deployment) check() error {
-	if d.Model == nil {
-		return &FieldError{Field: "Deployment.Model", Value: nil, Want: "must be set"}
-	}
-	if err := d.Parallelism.Validate(d.Model); err != nil {
-		return err
-	}
+// checkFigures says which figures of a system are missing without which there is no estimate.
+func (d *Deployment) checkFigures() error {
 	var bad problems
 	known := func(field string, f Figure) {
 		if !(f.Value > 0 && f.Value <= math.MaxFloat64) {
-			bad.add(field, f.Value, "must be known: there is no estimate without it")
+			bad.add("Deployment.System."+field, f.Value, "must be known for an estimate")
 		}
 	}
-	known("Deployment.System.Accelerator.Memory", d.System.Accelerator.Memory)
-	known("Deployment.System.Accelerator.Bandwidth", d.System.Accelerator.Bandwidth)
-	p := d.Parallelism
-	within := func(field string, v, low, high float64, want string) {
-		if !(v >= low && v <= high) {
-			bad.add(field, v, want)
+	known("Accelerator.Bandwidth", d.System.Accelerator.Bandwidth)
+	if n := d.Parallelism.Ranks(); n > max(d.System.Accelerator.Devices, 1) {
+		if d.System.domain() > 1 {
+			known("ScaleUp.Bandwidth", d.System.ScaleUp.Bandwidth)
 		}
-	}
-	domain := max(d.System.ScaleUp.Domain, 1)
-	if p.Ranks() > 1 {
-		known("Deployment.System.ScaleUp.Bandwidth", d.System.ScaleUp.Bandwidth)
-	}
-	if p.Ranks() > domain {
-		known("Deployment.System.ScaleOut.Bandwidth", d.System.ScaleOut.Bandwidth)
-	}
-	within("Deployment.MemoryFraction", d.MemoryFraction, 0, 1, "must be from 0 to 1")
-	within("Deployment.MaxBatchedTokens", float64(d.MaxBatchedTokens), 0, maxTokens, "must not be negative")
-	within("Deployment.MaxSequences", float64(d.MaxSequences), 0, maxTokens, "must not be negative")
-	within("Deployment.MTPDepth", float64(d.MTPDepth), 0, 64, "must be from 0 to 64")
-	within("Deployment.MTPAcceptance", d.MTPAcceptance, 0, 1, "must be from 0 to 1")
-	within("Deployment.ExpertBalance", d.ExpertBalance, 0, 1, "must be from 0 to 1")
-	if d.MTPDepth > 0 && d.Model.MTPLayers == 0 {
-		bad.add("Deployment.MTPDepth", d.MTPDepth, "must be 0: the model has no layers for multi-token prediction")
-	}
-	if d.Engine > TensorRTLLM {
-		bad.add("Deployment.Engine", uint8(d.Engine), "is unknown")
-	}
-	if d.AllToAll > NVLinkAllToAll {
-		bad.add("Deployment.AllToAll", uint8(d.AllToAll), "is unknown")
+		if n > d.System.domain()*max(d.System.Accelerator.Devices, 1) {
+			known("ScaleOut.Bandwidth", d.System.ScaleOut.Bandwidth)
+		}
 	}
 	return bad.err()
 }
 
 // work fills in all but the calibration.
-func (p *Prepared) work(d Deployment) error {
+func (p *Prepared) work(d Deployment, memory Memory) error {
+	d = d.Default()
 	d.System = d.System.PerDevice()
-	m, par, prec := d.Model, d.Parallelism.fill(d.Model), d.Model.Resolve(d.Precision)
+	m, par, prec := d.Model, d.Parallelism, d.Precision
 	board := d.System.Accelerator
 	rate := func(field string, t DType) (float64, error) {
 		_, flops, ok := board.Rate(t)
@@ -156,10 +134,6 @@ func (p *Prepared) work(d Deployment) error {
 	p.tp, p.dp, p.pp, p.ep = float64(par.TP), float64(par.DP), float64(par.PP), float64(par.EP)
 	p.layers = float64(m.Layers())
 	bandwidth := board.Bandwidth.Value
-	balance := d.ExpertBalance
-	if balance == 0 {
-		balance = 1
-	}
 	headParams := float64(m.Vocab) / p.tp * float64(m.Hidden)
 	p.readWeights = headParams * prec.Embed.Bytes()
 	p.headToken = 2 * headParams / mathRate
@@ -179,7 +153,7 @@ func (p *Prepared) work(d Deployment) error {
 			held := float64(ceilDiv(int64(f.Experts+par.Redundant), int64(par.EP)))
 			cut := float64(f.ExpertParams(m.Hidden)) / float64(par.MoETP)
 			p.readExperts += n * held * cut * prec.Experts.Bytes()
-			p.routedToken += n * 2 * float64(f.TopK) * cut / p.ep / expertRate / balance
+			p.routedToken += n * 2 * float64(f.TopK) * cut / p.ep / expertRate / d.ExpertBalance
 			p.expertLog = math.Log1p(-min(float64(f.TopK)/float64(f.Experts), 1-1e-9))
 		}
 		p.kinds[i] = k.Attention.cost(n, par.TP, prec.KV, mathRate, bandwidth)
@@ -202,10 +176,8 @@ func (p *Prepared) work(d Deployment) error {
 	}
 	p.overlap = d.TwoBatchOverlap
 	p.chunk = float64(d.MaxBatchedTokens)
-	if p.chunk == 0 {
-		p.chunk = 8192
-	}
-	p.room(d, par, prec)
+	p.memory, p.sequences, p.kv = memory, float64(d.MaxSequences), memory.Sequence
+	p.fullSequence = d.Engine == TensorRTLLM
 	return nil
 }
 
@@ -232,44 +204,11 @@ func (a Attention) cost(n float64, tp int, kv DType, rate, bandwidth float64) at
 	return c
 }
 
-// room works out how much the KV cache holds.
-func (p *Prepared) room(d Deployment, par Parallelism, prec Precision) {
-	least := math.Inf(1)
-	for s := range par.PP {
-		kv := d.Model.StageKV(par, prec.KV, s)
-		free := d.kvBytes(par, prec, s)
-		if perToken := kv.Bytes(4096); free/max(perToken, 1) < least {
-			least, p.kv, p.kvBytes = free/max(perToken, 1), kv, free
-		}
-	}
-	p.sequences = float64(d.MaxSequences)
-	if p.sequences == 0 {
-		p.sequences = 256
-	}
-	p.fullSequence = d.Engine == TensorRTLLM
-}
-
-// frameworkBytes is what drivers, graphs and activations take beside weights and cache.
-const frameworkBytes = 4 << 30
-
-func (d *Deployment) kvBytes(par Parallelism, prec Precision, stage int) float64 {
-	total := d.System.Accelerator.Memory.Value
-	weights := float64(d.Model.StageWeights(par, prec, stage, d.MTPDepth > 0).Total())
-	fraction := d.MemoryFraction
-	if fraction == 0 {
-		fraction = [...]float64{VLLM: .92, SGLang: .88, TensorRTLLM: .9}[d.Engine]
-	}
-	if d.Engine == TensorRTLLM {
-		return max((total-weights-frameworkBytes)*fraction, 0)
-	}
-	return max(total*fraction-weights-frameworkBytes, 0)
-}
-
 // capacity is how many requests of a workload a rank runs at a time.
 func (p *Prepared) capacity(w Workload) float64 {
 	tokens := w.InputTokens + w.OutputTokens/2
 	if p.fullSequence {
 		tokens = w.InputTokens + w.OutputTokens
 	}
-	return min(p.kvBytes/max(p.kv.Bytes(tokens), 1), p.sequences)
+	return min(float64(p.memory.KVBudget)/max(p.kv.Bytes(tokens), 1), p.sequences)
 }

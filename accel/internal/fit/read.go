@@ -167,7 +167,11 @@ func (n names) parse(cell func(string) string) (measurement, string) {
 	m.quant = stated
 	m.Workload = w
 	m.Deployment = accel.Deployment{Model: model, System: system, Parallelism: par, Precision: precision, Engine: engine,
-		MaxSequences: 4096} // benchmarks set it to their concurrency or more
+		// Benchmarks set the limit to their concurrency, or leave it at a default that is above it.
+		MaxSequences: max(256, int(math.Ceil(w.Concurrency/float64(dp))))}
+	if memory, err := m.Deployment.Memory(); err != nil || memory.Fits(w.InputTokens+w.OutputTokens) != nil {
+		m.Deployment.MemoryFraction = .97 // it did fit, so the default cannot have been in force
+	}
 	ms := func(name string) time.Duration {
 		v, err := strconv.ParseFloat(cell(name), 64)
 		if err != nil || !(v > 0 && v < 1e9) {
