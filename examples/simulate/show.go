@@ -303,7 +303,7 @@ func (c *comparison) page(began time.Time) (report.Page, error) {
 func (t *tuned) chart() *report.Chart {
 	chart := &report.Chart{
 		Title: "Finalists", Wide: true, Note: "Each point is a combination of weights; the line is the Pareto front. Lower and further left is better.",
-		X: report.Axis{Label: "TTFT p95", Format: report.Seconds}, Y: report.Axis{Label: "TPOT p95", Format: report.Seconds},
+		X: report.Axis{Label: "TTFT p95", Format: report.Seconds, Room: true}, Y: report.Axis{Label: "TPOT p95", Format: report.Seconds, Room: true},
 	}
 	var front report.Series
 	for i, c := range t.finalists {

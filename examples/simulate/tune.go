@@ -232,9 +232,9 @@ func markFront(pool []*candidate) {
 func (t *tuned) table(o objective) *report.Table {
 	table := &report.Table{
 		Title:   "Weights, the best by " + o.metric.name + " first",
-		Columns: report.Columns("", append(slices.Clone(t.names), "TTFT p95", "TPOT p95", "good", o.metric.name+" against the default", "95 % interval", "Pareto front")...),
+		Columns: report.Columns("", append(slices.Clone(t.names), "TTFT p95", "TPOT p95", "good", "by objective", "95 % interval", "front")...),
 		Note: fmt.Sprintf("%d combinations were searched with %d runs on training seeds, by successive halving; all figures here are means over seeds that the search did not use. "+
-			"The best of several finalists looks a little better than it is. On the Pareto front no other finalist is better in both TTFT p95 and TPOT p95.", t.candidates, t.trainRuns),
+			"By objective: "+o.metric.name+" against the default. The best of several finalists looks a little better than it is. Front: no other finalist is better in both TTFT p95 and TPOT p95 (the Pareto front).", t.candidates, t.trainRuns),
 	}
 	for i, c := range t.finalists {
 		name := fmt.Sprintf("%d", i+1)

@@ -30,6 +30,8 @@ type Axis struct {
 	// FromZero makes the axis begin at 0, and To end at its value, if above it, whatever the values are.
 	FromZero bool
 	To       float64
+	// Room makes it begin at a tick below the values, as it ends at one above.
+	Room bool
 }
 
 // Series is a line: points in order of X. A NaN in Y is a gap. Low and High, if given, are a band around it.
@@ -66,7 +68,10 @@ type tick struct {
 
 type lineView struct {
 	Name, Class, Path, Band string
+	Dots                    []dotView
 }
+
+type dotView struct{ Left, Top string } // CSS
 
 // pointsView is what the script reads.
 type pointsView struct {
@@ -117,9 +122,9 @@ func (c *Chart) view() *chartView {
 	}
 	plot := plot{x, y}
 	for i, s := range c.Series {
-		v.Lines = append(v.Lines, lineView{
-			Name: s.Name, Class: fmt.Sprintf("c%d d%d", i%colours, i%dashes), Path: plot.path(s), Band: plot.band(s),
-		})
+		line := lineView{Name: s.Name, Class: fmt.Sprintf("c%d d%d", i%colours, i%dashes), Band: plot.band(s)}
+		line.Path, line.Dots = plot.path(s)
+		v.Lines = append(v.Lines, line)
 	}
 	v.Points = c.points(plot)
 	v.Values = c.values(v.Points)
@@ -144,7 +149,8 @@ func (p plot) at(x, y float64) (float64, float64, bool) {
 	return p.x.place(x), 1000 - p.y.place(y), true
 }
 
-func (p plot) path(s Series) string {
+// path draws a series; points without a neighbour, of which a line shows nothing, become dots.
+func (p plot) path(s Series) (path string, dots []dotView) {
 	var b strings.Builder
 	pen := false
 	for i := range s.X {
@@ -153,16 +159,15 @@ func (p plot) path(s Series) string {
 			command := byte('L')
 			if !pen {
 				command = 'M'
+				if _, _, next := p.next(s, i); !next {
+					dots = append(dots, dotView{css(x), css(y)})
+				}
 			}
 			fmt.Fprintf(&b, "%c%.1f %.1f", command, x, y)
-			_, _, next := p.next(s, i)
-			if !pen && !next {
-				b.WriteString("h0") // a dot, by the round end of a line without length
-			}
 		}
 		pen = ok
 	}
-	return b.String()
+	return b.String(), dots
 }
 
 func (p plot) next(s Series, i int) (float64, float64, bool) {

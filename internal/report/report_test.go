@@ -115,7 +115,7 @@ func TestPointsOfAChartAreItsValues(t *testing.T) {
 func TestAGapInALineIsADot(t *testing.T) {
 	c := sample().Sections[0].Parts[2].(*Chart)
 	v := c.view()
-	assert.Equal(t, 2, strings.Count(v.Lines[0].Path, "h0"), "two points alone: %s", v.Lines[0].Path)
+	assert.Equal(t, []dotView{{"0.00%", "66.67%"}, {"100.00%", "16.67%"}}, v.Lines[0].Dots, "two points alone")
 	assert.NotContains(t, v.Lines[0].Path, "NaN")
 }
 

@@ -74,7 +74,7 @@ func (s *scale) evenTicks(about int) []float64 {
 	if s.To == 0 || s.high > s.To {
 		s.high = math.Ceil(s.high/unit-1e-9) * unit
 	}
-	if s.FromZero {
+	if s.FromZero || s.Room {
 		s.low = math.Floor(s.low/unit+1e-9) * unit
 	}
 	var at []float64

@@ -269,7 +269,7 @@ func poisson(seed uint64, n int, rate float64, output func(*rand.Rand) int) work
 // TestQueueingTheory compares mean waits with the closed formulas. A service is a thousand steps on average, so steps blur
 // the times by a thousandth of it.
 func TestQueueingTheory(t *testing.T) {
-	const service = 1.0                            // seconds
+	const service = 10.0                           // seconds
 	erlangC := func(c int, load float64) float64 { // the share that waits; load is in servers
 		term, sum := 1.0, 0.0
 		for k := range c {
@@ -450,7 +450,7 @@ func (failingWriter) Write([]byte) (int, error) { return 0, errors.New("disk ful
 // TestFindCapacity: a server of queueing theory bears its service rate, and no more.
 func TestFindCapacity(t *testing.T) {
 	found, err := FindCapacity(context.Background(), Config{
-		Policy: MustPolicy("least-request"), Fleet: []Group{{Count: 4, Engine: queueing(1)}},
+		Policy: MustPolicy("least-request"), Fleet: []Group{{Count: 4, Engine: queueing(1)}}, Scrape: Scrape{Interval: -1},
 	}, func(load float64) (workload.Source, error) {
 		return poisson(1, 20_000, load*0.2, func(*rand.Rand) int { return 1000 }), nil
 	}, CapacityOptions{})
