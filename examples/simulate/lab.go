@@ -143,6 +143,7 @@ func (l *lab) capacities(ctx context.Context) ([]sim.Capacity, error) {
 	l.planned.Add(l.capacityRuns())
 	err := parallel(ctx, len(l.policies), func(ctx context.Context, i int) error {
 		c := l.config1(l.policies[i], capacitySeed)
+		c.SampleEvery = min(c.SampleEvery, time.Second) // a trace at many times its rate is short
 		var runs int64
 		var err error
 		found[i], err = sim.FindCapacity(ctx, c, func(load float64) (workload.Source, error) {
