@@ -41,6 +41,7 @@ type Rebalancer struct {
 
 	planner
 	relief   relief
+	annealer annealer
 	migrator migrator
 	was      []uint64
 	start    []int32 // what slots hold at first
@@ -278,6 +279,7 @@ func (b *Rebalancer) spend(layer int, bound float64, copies int) {
 		return
 	}
 	b.shaker.search(y, goal, shakes(b.Effort, len(y.at)), copies, uint64(layer))
+	b.annealer.search(y, goal, annealSteps*shakes(b.Effort, len(y.at)), copies, uint64(layer))
 }
 
 // receives is how many experts the GPU that gets most gets.

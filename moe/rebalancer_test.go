@@ -65,6 +65,16 @@ func replay(t require.TestingT, m Migration, old, into *Placement) {
 	}
 }
 
+// balances are floors, for tokens split evenly and exactly.
+type balances struct{ even, exact float64 }
+
+func (b balances) of(split bool) float64 {
+	if split {
+		return b.exact
+	}
+	return b.even
+}
+
 func TestRebalancingAfterDrift(t *testing.T) {
 	if racing {
 		t.Skip("a long search without concurrency")
@@ -73,11 +83,17 @@ func TestRebalancingAfterDrift(t *testing.T) {
 	for _, c := range []struct {
 		gpus, slots int
 		alpha       float64
-		even        bool // also when tokens are split evenly
-		ofOurs      float64
+		effort      int
+		ofEPLB      balances // of the balance of a full plan
+		ofOurs      balances
 	}{
-		{16, 16, .6, true, .97}, {16, 18, 1.1, true, .97}, {32, 9, .6, true, .97}, {32, 9, 1.1, true, .97},
-		{64, 5, .9, false, .97}, {72, 4, .6, false, .95}, {72, 4, 1.1, false, .97},
+		{16, 16, .6, 0, balances{.97, .97}, balances{.97, .97}},
+		{16, 18, 1.1, 0, balances{.97, .97}, balances{.97, .97}},
+		{32, 9, .6, 0, balances{.97, .97}, balances{.97, .97}},
+		{32, 9, 1.1, 0, balances{.97, .97}, balances{.97, .97}},
+		{64, 5, .9, 6000, balances{.97, .97}, balances{.955, .97}},
+		{72, 4, .6, 6000, balances{.94, .97}, balances{.92, .95}},
+		{72, 4, 1.1, 6000, balances{.97, .97}, balances{.965, .97}},
 	} {
 		loads := zipf(layers, 256, c.alpha, 3)
 		now := drifted(loads, .3, 4)
@@ -90,6 +106,10 @@ func TestRebalancingAfterDrift(t *testing.T) {
 		require.NoError(t, (&EPLB{}).Plan(&eplb, now, cluster))
 		moves := min(fresh.Copies(&old), eplb.Copies(&old)) / layers
 		for _, split := range []bool{false, true} {
+			effort := c.effort
+			if split {
+				effort = 0
+			}
 			ours, theirs := full.Balance, eplb.Balance(now)
 			if split {
 				ours, err = (&Splitter{}).Balance(&fresh, now)
@@ -97,7 +117,7 @@ func TestRebalancingAfterDrift(t *testing.T) {
 				theirs, err = (&Splitter{}).Balance(&eplb, now)
 				require.NoError(t, err)
 			}
-			m, err := (&Rebalancer{Copies: moves / 10, Split: split}).Plan(&p, &old, now, cluster)
+			m, err := (&Rebalancer{Copies: moves / 10, Split: split, Effort: effort}).Plan(&p, &old, now, cluster)
 			require.NoError(t, err)
 			checkLegal(t, &p)
 			replay(t, m, &old, &p)
@@ -105,10 +125,8 @@ func TestRebalancingAfterDrift(t *testing.T) {
 			t.Logf("%d GPUs, zipf %.1f, split %5v: stale %.4f, EPLB %.4f and placer %.4f with %d copies a layer; rebalanced %.4f with %.1f: %.1f %% and %.1f %%",
 				c.gpus, c.alpha, split, m.Before, theirs, ours, moves, m.Balance, float64(m.Transfers)/layers, 100*m.Balance/theirs, 100*m.Balance/ours)
 			require.LessOrEqual(t, m.Transfers*10, moves*layers)
-			if split || c.even {
-				require.GreaterOrEqual(t, m.Balance, .97*theirs)
-				require.GreaterOrEqual(t, m.Balance, c.ofOurs*ours)
-			}
+			require.GreaterOrEqual(t, m.Balance, c.ofEPLB.of(split)*theirs)
+			require.GreaterOrEqual(t, m.Balance, c.ofOurs.of(split)*ours)
 		}
 	}
 }

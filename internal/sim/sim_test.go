@@ -295,7 +295,7 @@ func TestQueueingTheory(t *testing.T) {
 			const n = 150_000
 			result, err := Run(context.Background(), Config{
 				Policy: MustPolicy("round-robin"), Fleet: []Group{{Count: 1, Engine: queueing(row.servers)}},
-				Workload: poisson(5, n, row.busy*float64(row.servers)/service, row.output), Scrape: Scrape{Interval: -1},
+				Workload: poisson(1, n, row.busy*float64(row.servers)/service, row.output), Scrape: Scrape{Interval: -1},
 				WarmUp: time.Hour, Drain: -1,
 			})
 			require.NoError(t, err)

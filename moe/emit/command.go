@@ -58,6 +58,17 @@ func Command(p plan.Plan, node Node, o Options) ([]string, error) {
 	return args, nil
 }
 
+// Shell is the command line of Command for a POSIX shell, one flag a line.
+func Shell(p plan.Plan, node Node, o Options) (string, error) {
+	args, err := Command(p, node, o)
+	if err != nil {
+		return "", err
+	}
+	var f flags
+	f.add(args...)
+	return f.lines(shellQuoted), nil
+}
+
 // word is an argument: text as it is or, if raw, an expression that a shell expands.
 type word struct {
 	text string
@@ -148,20 +159,26 @@ func checkPlan(field string, p plan.Plan, bad *problems) {
 	}
 }
 
-// script is the command line as a shell's command in a pod, one flag a line.
+// script is the command line for a shell in a pod. Kubernetes expands $(NAME) before the shell sees it, unless the dollar is
+// doubled.
 func (f flags) script() string {
+	return "exec " + f.lines(func(s string) string { return strings.ReplaceAll(shellQuoted(s), "$", "$$") })
+}
+
+func (f flags) lines(quote func(string) string) string {
 	var b strings.Builder
-	b.WriteString("exec")
 	for i, w := range f {
-		s := w.text
-		if !w.raw {
-			// Kubernetes expands $(NAME) before the shell sees it, unless the dollar is doubled.
-			s = strings.ReplaceAll(shellQuoted(s), "$", "$$")
+		switch {
+		case i > 0 && strings.HasPrefix(w.text, "--"):
+			b.WriteString(" \\\n  ")
+		case i > 0:
+			b.WriteString(" ")
 		}
-		if i > 0 && strings.HasPrefix(w.text, "--") {
-			b.WriteString(" \\\n ")
+		if w.raw {
+			b.WriteString(w.text)
+		} else {
+			b.WriteString(quote(w.text))
 		}
-		b.WriteString(" " + s)
 	}
 	b.WriteString("\n")
 	return b.String()

@@ -1,0 +1,153 @@
+package accel
+
+import (
+	"fmt"
+	"math"
+)
+
+// Pools is disaggregated serving: instances that only prefill, and instances that only decode what those have prefilled.
+type Pools struct {
+	Prefill, Decode                   *Prepared
+	PrefillInstances, DecodeInstances int
+	// Transfer is bytes a second at which the KV cache of one prompt moves between two ranks; 0 is what the network gives a
+	// rank of the decode pool.
+	Transfer float64
+}
+
+func (p Pools) validate() error {
+	var bad problems
+	if p.Prefill == nil {
+		bad.add("Pools.Prefill", nil, "must be set")
+	}
+	if p.Decode == nil {
+		bad.add("Pools.Decode", nil, "must be set")
+	}
+	if p.PrefillInstances < 1 {
+		bad.add("Pools.PrefillInstances", p.PrefillInstances, "must be at least 1")
+	}
+	if p.DecodeInstances < 1 {
+		bad.add("Pools.DecodeInstances", p.DecodeInstances, "must be at least 1")
+	}
+	if !(p.Transfer >= 0 && p.Transfer <= math.MaxFloat64) {
+		bad.add("Pools.Transfer", p.Transfer, "must not be negative")
+	} else if p.Transfer == 0 && p.Decode != nil && p.Decode.fabric <= 0 {
+		bad.add("Pools.Transfer", p.Transfer, "must be set: the system's network bandwidth is not known")
+	}
+	return bad.err()
+}
+
+// flow is the pools in a steady state, all times in seconds.
+type flow struct {
+	e     Estimate // terms and intervals of the decode instances
+	rate  float64  // requests a second
+	first float64  // mean time to the first token, without waiting for room
+	queue float64  // of first, waiting for prefill
+	total float64  // requests in flight
+}
+
+// Estimate says what to expect of both pools together; the load of the workload is theirs. Prompts arrive at random and are
+// prefilled one at a time on each rank; what prefill and decode take is what the two deployments take, without what they
+// cost each other. Calibration of these parts is of aggregated serving, so Evidence is at most [EngineMeasured].
+func (p Pools) Estimate(w Workload) (Estimate, error) {
+	if err := p.validate(); err != nil {
+		return Estimate{}, err
+	}
+	if err := w.validate(); err != nil {
+		return Estimate{}, err
+	}
+	for _, each := range [...]*Prepared{p.Prefill, p.Decode} {
+		if each.capacity(w) < 1 {
+			if err := each.memory.Fits(w.InputTokens + w.OutputTokens); err != nil {
+				return Estimate{}, err
+			}
+		}
+	}
+	room := p.Decode.capacity(w) * p.Decode.dp * float64(p.DecodeInstances)
+	f := p.at(w, room)
+	if w.Rate > 0 && w.Rate > f.rate {
+		return Estimate{}, fmt.Errorf("%w: Workload.Rate is %v: at most %.4g a second", ErrSaturated, w.Rate, f.rate)
+	}
+	if w.Rate > 0 || w.Concurrency < f.total {
+		low, high := 0., room
+		for range 60 {
+			mid := (low + high) / 2
+			f = p.at(w, mid)
+			if w.Rate > 0 && f.rate < w.Rate || w.Rate == 0 && f.total < w.Concurrency {
+				low = mid
+			} else {
+				high = mid
+			}
+		}
+		f = p.at(w, high)
+	}
+	return p.finish(w, f, room), nil
+}
+
+// at is the steady state with so many requests decoding.
+func (p Pools) at(w Workload, decoding float64) flow {
+	var f flow
+	n := float64(p.DecodeInstances)
+	w.Concurrency, w.Rate = decoding/n, 0
+	load := features(w)
+
+	var x [maxParts]float64
+	p.Decode.decode(&x, w, max(decoding/n/p.Decode.dp, 1), nil)
+	p.Decode.tpot.apply(&x, &load)
+	tpot := f.e.fill(&f.e.TPOTTerms, outParts[:], &x)
+	if p.Decode.overlap {
+		tpot -= f.e.hide(&f.e.TPOTTerms)
+	}
+	f.e.TPOT, f.e.Step = p.Decode.tpot.interval(tpot), tpot
+
+	w.Concurrency = p.Prefill.dp // each rank has one prompt
+	load = features(w)
+	x = [maxParts]float64{}
+	pr := p.Prefill.prompt(w)
+	p.Prefill.first(&x, w, 1, 0, tpot.Seconds(), &pr)
+	x[inStep] = 0
+	p.Prefill.ttft.apply(&x, &load)
+	busy := 0. // of a rank, for one prompt
+	for i := range inRequest {
+		busy += x[i]
+	}
+	servers := p.Prefill.dp * float64(p.PrefillInstances)
+	most := servers / busy
+	f.rate = min(decoding/(max(float64(w.OutputTokens-1), 1)*tpot.Seconds()), .999*most)
+	used := f.rate / most
+	// M/D/k by Sakasegawa's approximation.
+	f.queue = busy / 2 * math.Pow(used, math.Sqrt(2*(servers+1))-1) / (servers * (1 - used))
+	f.e.fill(&f.e.TTFTTerms, inParts[:], &x)
+	f.e.Prefill = seconds(busy)
+	f.e.TTFTTerms[OtherPrefill] = seconds(f.queue)
+	f.e.TTFTTerms[StageHops] += seconds(p.Decode.kv.Bytes(w.InputTokens) / p.transfer())
+	f.e.TTFTTerms[StepWait] = tpot
+	f.first = f.e.TTFTTerms.Total().Seconds()
+	f.total = f.rate * (f.first + float64(w.OutputTokens-1)*tpot.Seconds())
+	return f
+}
+
+func (p Pools) transfer() float64 {
+	if p.Transfer > 0 {
+		return p.Transfer
+	}
+	return p.Decode.fabric
+}
+
+// finish turns a steady state into an estimate. At a closed loop with more requests than the pools can hold, the others wait.
+func (p Pools) finish(w Workload, f flow, room float64) Estimate {
+	e := f.e
+	e.Concurrency = f.total
+	if w.Rate == 0 && w.Concurrency > f.total {
+		e.TTFTTerms[RoomWait] = seconds((w.Concurrency - f.total) / f.rate)
+		e.Concurrency = w.Concurrency
+	}
+	e.TTFT = p.Prefill.ttft.interval(e.TTFTTerms.Total())
+	e.Room, e.Running = room, min(e.Concurrency, room)
+	out := float64(w.OutputTokens)
+	slow := float64(e.TPOT.Value) / float64(max(e.TPOT.High, 1))
+	fast := float64(e.TPOT.Value) / float64(max(e.TPOT.Low, 1))
+	e.Requests = Interval[float64]{f.rate, f.rate * slow, f.rate * fast}
+	e.OutputTokens = Interval[float64]{out * f.rate, out * f.rate * slow, out * f.rate * fast}
+	e.Evidence = min(p.Prefill.evidence, p.Decode.evidence, EngineMeasured)
+	return e
+}
