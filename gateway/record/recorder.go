@@ -35,10 +35,11 @@ type Options struct {
 	// Path is the file, which is made if there is none, and else appended to.
 	Path string
 	// BlockTokens is the size of blocks, and thus how finely the trace tells where prompts part; 0 means
-	// DefaultBlockTokens. Half the size is twice the memory for the same RememberBlocks' worth of prompts.
+	// DefaultBlockTokens.
 	BlockTokens int
-	// RememberBlocks is how many blocks are known again at least, as many as the caches of all engines together have
-	// matter; 0 means DefaultRememberBlocks, which are 67 million tokens in blocks of 64. Each takes up to 70 bytes.
+	// RememberBlocks is how many blocks are known again at least, and half of how many at most. It should be what the
+	// caches of all engines together hold. 0 means DefaultRememberBlocks, which are 67 million tokens in blocks of 64. A
+	// block takes 20 to 40 bytes.
 	RememberBlocks int
 	// RotateBytes is the size from which a file is put aside, as Path with a dot and the time behind it; 0 means never.
 	RotateBytes int64

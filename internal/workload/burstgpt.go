@@ -77,7 +77,7 @@ func (t *burstTrace) read(line []byte) (r Request, ok bool, err error) {
 		c := t.conversations.get(id)
 		if c.input == 0 {
 			c.number = n
-		} else if said := c.input + c.output; input >= said {
+		} else if said := c.input + c.output; input >= said && len(c.prompt) < maxPieces {
 			pieces := append(slices.Clip(c.prompt), Piece{mix(only(n)), c.output})
 			if input > said {
 				pieces = append(pieces, Piece{only(n), input - said})
@@ -89,6 +89,9 @@ func (t *burstTrace) read(line []byte) (r Request, ok bool, err error) {
 	}
 	return r, true, nil
 }
+
+// maxPieces bounds the pieces of a prompt; a conversation that is longer goes on with a text of its own.
+const maxPieces = 2000
 
 // modelName returns the name, without an allocation for those of the published traces.
 func modelName(b []byte) string {
