@@ -121,10 +121,15 @@ func (c *Catalogue) Accelerator(name string) (Accelerator, error) {
 	return Accelerator{}, unknown("accelerator", name, names)
 }
 
-// System returns one by its name or an alias, as Accelerator does.
+// System returns one by its name or an alias, as Accelerator does, or by that of its accelerator.
 func (c *Catalogue) System(name string) (System, error) {
 	for _, s := range c.systems {
 		if named(name, s.Name, s.Aliases) {
+			return s, nil
+		}
+	}
+	if a, err := c.Accelerator(name); err == nil {
+		if s, ok := c.systemOf(a); ok {
 			return s, nil
 		}
 	}

@@ -223,7 +223,7 @@ func TestAcceleratorRate(t *testing.T) {
 
 func TestCatalogueNames(t *testing.T) {
 	c := accel.Builtin()
-	for _, name := range []string{"b200_sxm", "h100_sxm", "h200_sxm", "b300_sxm", "gb200", "gb300", "B200", "TPU v5e", "mi300x"} {
+	for _, name := range []string{"b200_sxm", "h100_sxm", "h200_sxm", "b300_sxm", "gb200", "gb300", "B200", "TPU v5e", "mi300x", "tpu-v7", "a100-sxm-80"} {
 		_, err := c.System(name)
 		assert.NoError(t, err, name)
 	}

@@ -4,7 +4,7 @@ package accel
 type KV struct {
 	// TokenBytes are kept for each token, in layers that see all of the past.
 	TokenBytes float64
-	// WindowBytes are kept for each token as long as one of the layers with a window still sees it.
+	// Windows are what layers with a window keep, by kind of layer.
 	Windows [MaxKinds]Window
 	// StateBytes are kept for a sequence whatever its length, by linear attention.
 	StateBytes float64
@@ -81,6 +81,8 @@ func (a Attention) kvElements(tp int) int {
 	return 0
 }
 
+// tokenBytes is what one layer stores for a token on a rank. Kernels of sparse attention read the latent in a layout of their
+// own in FP8: a 4-byte scale for each 128 numbers, and the rotary part in BF16.
 func (a Attention) tokenBytes(tp int, d DType) float64 {
 	n := float64(a.kvElements(tp)) * d.Bytes()
 	if a.TopK > 0 && a.Kind == MLA && d == FP8 {

@@ -68,17 +68,17 @@ func (m *Model) StageWeights(p Parallelism, prec Precision, stage int, mtp bool)
 		}
 	}
 	matrix := bytes(ceilDiv(int64(m.Vocab), int64(p.TP))*int64(m.Hidden), prec.Embed)
-	first, last := stage == 0, stage == p.PP-1
-	if first {
+	head, tail := stage == 0, stage == p.PP-1
+	if head {
 		w.Embedding += matrix
 	}
-	if last {
-		if !m.Tied || !first {
+	if tail {
+		if !m.Tied || !head {
 			w.Embedding += matrix
 		}
 		w.Other += 2 * int64(m.Hidden)
 	}
-	if last && mtp && m.MTPLayers > 0 {
+	if tail && mtp && m.MTPLayers > 0 {
 		var extra Weights
 		extra.addLayers(m.Hidden, m.Kinds[m.MTPKind], m.MTPLayers, p, prec)
 		h := int64(m.Hidden)
