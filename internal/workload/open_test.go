@@ -251,9 +251,9 @@ func TestMemoryDoesNotGrowWithATrace(t *testing.T) {
 	if testing.Short() {
 		t.Skip("reads some hundred megabytes")
 	}
-	lines := 200_000
+	lines := 100_000
 	if raceEnabled {
-		lines = 20_000
+		lines = 10_000
 	}
 	for format := range traces {
 		t.Run(string(format), func(t *testing.T) {
@@ -288,7 +288,7 @@ func TestMemoryDoesNotGrowWithATrace(t *testing.T) {
 func BenchmarkRead(b *testing.B) {
 	for _, format := range []Format{MooncakeFormat, AzureFormat, BurstGPTFormat, RecordFormat} {
 		b.Run("format="+string(format), func(b *testing.B) {
-			const lines = 20_000
+			const lines = 10_000
 			content, err := io.ReadAll(generated(format, lines))
 			require.NoError(b, err)
 			b.SetBytes(int64(len(content)))

@@ -34,7 +34,7 @@ type ServeGenOptions struct {
 // images, audio and video. Tenant is the client. Nothing is shared: each request is a session of one user message with
 // a text of its own.
 //
-// It reads the folder once, and holds it at about a third of its size. An error names the file and the line. Each
+// It reads the folder once, and holds it at less than a third of its size. An error names the file and the line. Each
 // iteration begins again.
 func ServeGen(folder string, o ServeGenOptions) (Source, error) {
 	var errs []error
