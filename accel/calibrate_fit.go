@@ -273,7 +273,7 @@ func (g *regression) fit(parts []part) {
 			}
 			g.value = next
 			if c := g.cost(parts); c < cost {
-				improved = cost-c > 1e-6*cost
+				improved = cost-c > 1e-4*cost
 				cost, next = c, old
 				break
 			}

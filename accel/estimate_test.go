@@ -2,6 +2,7 @@ package accel_test
 
 import (
 	"math"
+	"sync"
 	"testing"
 	"time"
 
@@ -74,13 +75,31 @@ func TestEstimateRefuses(t *testing.T) {
 	})
 }
 
-// cases draws a deployment that fits and a workload.
+// drawn are deployments to draw from.
+var drawn = sync.OnceValue(func() (all []accel.Deployment) {
+	for _, model := range []string{"meta-llama/Llama-3.1-8B", "Qwen/Qwen3-30B-A3B", "openai/gpt-oss-120b", "deepseek-ai/DeepSeek-R1",
+		"zai-org/GLM-5-FP8", "Qwen/Qwen3.5-397B-A17B"} {
+		for _, system := range []string{"h200-sxm", "b200-sxm", "gb200-nvl72", "mi300x", "gaudi3"} {
+			m, err := accel.LookupModel(model)
+			if err != nil {
+				panic(err)
+			}
+			s, err := accel.Builtin().System(system)
+			if err != nil {
+				panic(err)
+			}
+			all = append(all, accel.Deployment{Model: m, System: s})
+		}
+	}
+	return all
+})
+
+// cases draws a deployment, which may not fit, and a workload.
 func cases(t *rapid.T) (accel.Deployment, accel.Workload) {
-	d := deploymentOf(t, rapid.SampledFrom([]string{"meta-llama/Llama-3.1-8B", "Qwen/Qwen3-30B-A3B", "openai/gpt-oss-120b",
-		"deepseek-ai/DeepSeek-R1", "zai-org/GLM-5-FP8", "Qwen/Qwen3.5-397B-A17B-FP8"}).Draw(t, "model"),
-		rapid.SampledFrom([]string{"h200-sxm", "b200-sxm", "gb200-nvl72", "mi300x", "gaudi3"}).Draw(t, "system"))
+	all := drawn()
+	d := all[rapid.IntRange(0, len(all)-1).Draw(t, "deployment")]
 	d.Engine = rapid.SampledFrom([]accel.Engine{accel.VLLM, accel.SGLang, accel.TensorRTLLM}).Draw(t, "engine")
-	d.Parallelism = rapid.SampledFrom([]accel.Parallelism{{TP: 8}, {TP: 4, PP: 2}, {TP: 8, PP: 2}, {TP: 8, DP: 2}}).Draw(t, "parallelism")
+	d.Parallelism = rapid.SampledFrom([]accel.Parallelism{{TP: 4}, {TP: 4, PP: 2}, {TP: 8, PP: 2}, {TP: 4, DP: 2}}).Draw(t, "parallelism")
 	w := accel.Workload{
 		InputTokens:  rapid.IntRange(1, 20000).Draw(t, "input"),
 		OutputTokens: rapid.IntRange(1, 9000).Draw(t, "output"),
@@ -88,14 +107,6 @@ func cases(t *rapid.T) (accel.Deployment, accel.Workload) {
 	}
 	w.CachedTokens = rapid.IntRange(0, w.InputTokens-1).Draw(t, "cached")
 	return d, w
-}
-
-func deploymentOf(t require.TestingT, model, system string) accel.Deployment {
-	m, err := accel.LookupModel(model)
-	require.NoError(t, err)
-	s, err := accel.Builtin().System(system)
-	require.NoError(t, err)
-	return accel.Deployment{Model: m, System: s}
 }
 
 func TestEstimateProperties(t *testing.T) {
