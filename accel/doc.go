@@ -13,6 +13,8 @@
 //     [Engine].
 //   - [Deployment.Memory] says what each byte of a device is for, how much is left for the KV cache, and what does not
 //     fit.
+//   - A [Calibration] estimates times and throughput under a [Workload]. [Calibrated] is the one fitted to published
+//     measurements; [Calibration.Calibrate] fits yours.
 //
 // An example:
 //

@@ -79,6 +79,10 @@ func TestParseModelPatterns(t *testing.T) {
 		{"chunks in three of four", moe("Llama4ForCausalLM", map[string]any{
 			"num_hidden_layers": 4, "attention_chunk_size": 8, "interleave_moe_layer_step": 2, "intermediate_size_mlp": 96,
 		}), "wwwf", "dede"},
+		{"patterns as lists", moe("MiMoV2FlashForCausalLM", map[string]any{
+			"num_hidden_layers": 3, "v_head_dim": 8, "hybrid_layer_pattern": []int{0, 1, 1}, "moe_layer_freq": []int{0, 1, 1}, "sliding_window": 8,
+			"swa_num_attention_heads": 4, "swa_num_key_value_heads": 4, "swa_head_dim": 16, "swa_v_head_dim": 8,
+		}), "fww", "dee"},
 		{"hybrid", moe("Qwen3NextForCausalLM", linear), "lllflllf", "eeeeeeee"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
