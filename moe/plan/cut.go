@@ -2,7 +2,6 @@ package plan
 
 import (
 	"fmt"
-	"strings"
 
 	"github.com/inferloom/inferloom/accel"
 	"github.com/inferloom/inferloom/moe"
@@ -26,21 +25,25 @@ type cut struct {
 	tried   []*point // by load
 }
 
-func (c *cut) String() string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "TP%d", c.TP)
+func (c *cut) String() string { return describe(c.Parallelism) }
+
+func describe(p accel.Parallelism) string {
+	b := fmt.Appendf(nil, "TP%d", max(p.TP, 1))
 	for _, f := range []struct {
 		name string
 		v    int
-	}{{"DP", c.DP}, {"PP", c.PP}, {"EP", c.EP}, {"MoETP", c.MoETP}} {
+	}{{"DP", p.DP}, {"PP", p.PP}, {"EP", p.EP}} {
 		if f.v > 1 {
-			fmt.Fprintf(&b, " %s%d", f.name, f.v)
+			b = fmt.Appendf(b, " %s%d", f.name, f.v)
 		}
 	}
-	if c.Redundant > 0 {
-		fmt.Fprintf(&b, "+%d", c.Redundant)
+	if p.Redundant > 0 {
+		b = fmt.Appendf(b, "+%d", p.Redundant)
 	}
-	return b.String()
+	if p.MoETP > 1 {
+		b = fmt.Appendf(b, " MoETP%d", p.MoETP)
+	}
+	return string(b)
 }
 
 // sizes are the numbers of ranks an instance may have: parts of a node, or whole nodes within a domain or of whole domains.

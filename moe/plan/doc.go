@@ -27,8 +27,8 @@
 //
 // # Guarantees
 //
-// Search finds the same best plan and the same front as trying everything would, provided that the Estimator never says
-// that more load makes an instance faster; tests compare both on clusters of up to 64 accelerators. Equal problems give equal
+// Search finds the same best plan and the same front as trying everything would, provided that the Estimator does not say
+// that more load makes an instance more than twice as fast; tests compare both on clusters of up to 64 accelerators. Equal problems give equal
 // results. Where nothing meets the targets, the nearest legal plan is returned and says what it does not meet.
 //
 // # Caveats

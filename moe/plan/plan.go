@@ -65,6 +65,9 @@ type Plan struct {
 	devices int // ranks an accelerator
 }
 
+// String is how an instance is cut, such as "TP1 DP72 EP72+32": 32 experts are redundant.
+func (p *Plan) String() string { return describe(p.Deployment.Parallelism) }
+
 // Accelerators is how many the plan uses.
 func (p *Plan) Accelerators() int {
 	d := max(p.devices, 1)

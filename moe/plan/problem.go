@@ -10,7 +10,8 @@ import (
 	"github.com/inferloom/inferloom/moe"
 )
 
-// Estimator says how fast one instance is; *accel.Calibration is one. At more load it must not be faster.
+// Estimator says how fast one instance is; *accel.Calibration is one. More load must not make it more
+// than twice as fast.
 type Estimator interface {
 	Estimate(accel.Deployment, accel.Workload) (accel.Estimate, error)
 }

@@ -27,8 +27,8 @@ type Result struct {
 }
 
 // search is a problem being solved. It is branch and bound over cuts and loads: loads of one cut between two that are known
-// are skipped if a plan that was found is better than they can be, having no lower latency than the lighter of the two
-// and no more requests in flight than the heavier.
+// are skipped if a plan that was found is better than they can be, their latency being, but for slack, no lower than that of
+// the lighter of the two and their requests in flight no more than those of the heavier.
 type search struct {
 	*Problem
 	ranks     accel.System // System with each device an accelerator
@@ -118,40 +118,48 @@ func (s *search) findLegal() {
 	s.result.Legal = len(s.legalCuts)
 }
 
+// findBest tries the loads of all legal cuts, but for those that cannot matter.
 func (s *search) findBest() {
-	type feasible struct{ least, most *point }
-	var cuts []feasible
-	for _, c := range s.legalCuts {
-		least := s.try(c, 0)
-		if least.missed != numReasons {
-			s.result.refused(c, missed(least))
-			s.near = append(s.near, *least)
-			continue
-		}
-		// Loads ascend, so those that meet the targets come first.
-		last := 0
+	// A rough guess at the best of each cut first, so that good plans are there to skip others.
+	cuts := slices.Clone(s.legalCuts)
+	guess := map[*cut]float64{}
+	for _, c := range cuts {
+		p := s.try(c, 0)
 		for low, high := 1, c.loads-1; low <= high; {
-			if mid := (low + high) / 2; s.try(c, mid).missed == numReasons {
-				last, low = mid, mid+1
+			mid := (low + high) / 2
+			if q := s.try(c, mid); q.missed == numReasons {
+				p, low = q, mid+1
 			} else {
 				high = mid - 1
 			}
 		}
-		cuts = append(cuts, feasible{least, s.try(c, last)})
+		if p.missed == numReasons {
+			guess[c] = p.perAccelerator
+			s.keep(p)
+		}
 	}
-	// Good plans first, so that they are there to skip others.
-	slices.SortStableFunc(cuts, func(a, b feasible) int { return cmp.Compare(b.most.perAccelerator, a.most.perAccelerator) })
-	for _, f := range cuts {
-		s.keep(f.least)
-		s.keep(f.most)
-		s.between(f.least, f.most)
-		best := f.least
-		for _, p := range f.least.cut.tried {
-			if p != nil && p.missed == numReasons && better(p, best) {
-				best = p
+	slices.SortStableFunc(cuts, func(a, b *cut) int { return cmp.Compare(guess[b], guess[a]) })
+	for _, c := range cuts {
+		s.between(s.try(c, 0), s.try(c, c.loads-1))
+		var best, nearest *point
+		for _, p := range c.tried {
+			switch {
+			case p == nil:
+			case p.missed == numReasons:
+				s.keep(p)
+				if best == nil || rank(*p, *best) < 0 {
+					best = p
+				}
+			case nearest == nil || p.err == nil && (nearest.err != nil || p.miss < nearest.miss):
+				nearest = p
 			}
 		}
-		s.best = append(s.best, *best)
+		if best != nil {
+			s.best = append(s.best, *best)
+			continue
+		}
+		s.result.refused(c, missed(nearest))
+		s.near = append(s.near, *nearest)
 	}
 }
 
@@ -280,9 +288,13 @@ func (s *search) used(p *point) int {
 	return (p.replicas*p.cut.layout.Ranks + s.devices - 1) / s.devices
 }
 
-// between tries the loads between two of a cut that meet the targets.
+// slack is how many times as fast as at a lighter load an Estimator may say that an instance is. Fitted models are not
+// quite monotone: of ours the most that tests saw was 1.4.
+const slack = 2
+
+// between tries the loads between two of a cut, unless none of them can matter.
 func (s *search) between(light, heavy *point) {
-	if heavy.load-light.load < 2 || s.beaten(light, heavy) {
+	if heavy.load-light.load < 2 || s.hopeless(light, heavy) {
 		return
 	}
 	mid := s.try(light.cut, (light.load+heavy.load)/2)
@@ -293,9 +305,15 @@ func (s *search) between(light, heavy *point) {
 	s.between(mid, heavy)
 }
 
-// beaten says that a plan of the front beats whatever is between two loads of a cut.
-func (s *search) beaten(light, heavy *point) bool {
-	top := point{ttft: light.ttft, tpot: light.tpot}
+// hopeless says that what is between two loads of a cut misses a target, or that a plan of the front beats it.
+func (s *search) hopeless(light, heavy *point) bool {
+	if light.err != nil {
+		return true // more cannot be sustained either
+	}
+	if light.miss > slack {
+		return true
+	}
+	top := point{ttft: light.ttft / slack, tpot: light.tpot / slack}
 	if s.Rate > 0 {
 		fewest := point{cut: light.cut, replicas: heavy.replicas + 1}
 		top.perAccelerator = s.tokens(s.Rate) / float64(s.paid(&fewest))
@@ -304,7 +322,7 @@ func (s *search) beaten(light, heavy *point) bool {
 		w := light.workload
 		flight := float64(light.cut.batches[heavy.load-1] * light.cut.DP)
 		each := light.estimate.TTFT.Value.Seconds() + float64(w.OutputTokens-1)*light.estimate.TPOT.Value.Seconds()
-		top.perAccelerator = s.tokens(flight/each) * float64(light.replicas) / float64(s.paid(light))
+		top.perAccelerator = s.tokens(slack*flight/each) * float64(light.replicas) / float64(s.paid(light))
 	}
 	return slices.ContainsFunc(s.front, func(p point) bool { return dominates(&p, &top) })
 }
@@ -338,8 +356,6 @@ func rank(p, q point) int {
 	return cmp.Or(cmp.Compare(q.perAccelerator, p.perAccelerator), cmp.Compare(p.tpot, q.tpot), cmp.Compare(p.ttft, q.ttft),
 		cmp.Compare(p.cut.number, q.cut.number), cmp.Compare(p.load, q.load))
 }
-
-func better(p, q *point) bool { return rank(*p, *q) < 0 }
 
 // balanced finds how well a cut's ranks balance experts, where their loads are known.
 func (s *search) balanced(c *cut) error {

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"math/rand/v2"
 	"slices"
 	"testing"
 	"time"
@@ -128,10 +129,15 @@ func TestDeepSeek(t *testing.T) {
 		p.Role = Decode
 		r, err := Search(accel.Calibrated(), p)
 		require.NoError(t, err)
-		best := r.Plans[0].Deployment
-		require.GreaterOrEqual(t, best.Parallelism.EP, 32)
-		require.Equal(t, accel.DeepEPLowLatency, best.AllToAll)
-		require.Equal(t, accel.FP8, best.Precision.KV)
+		i := slices.IndexFunc(r.Plans, func(p Plan) bool { return p.Deployment.Parallelism.EP >= 32 })
+		require.GreaterOrEqual(t, i, 0)
+		wide := r.Plans[i]
+		require.Greater(t, wide.PerAccelerator.Value, .9*r.Plans[0].PerAccelerator.Value)
+		require.Equal(t, accel.DeepEPLowLatency, wide.Deployment.AllToAll)
+		require.Equal(t, accel.FP8, wide.Deployment.Precision.KV)
+		for _, narrow := range r.Plans {
+			require.Greater(t, narrow.Layout.Nodes, 1, "one node of eight does not hold it")
+		}
 	})
 	t.Run("EP72 takes 32 redundant experts", func(t *testing.T) {
 		p.Role, p.Fixed = Decode, accel.Parallelism{EP: 72, TP: 1}
@@ -282,4 +288,39 @@ func TestBadProblems(t *testing.T) {
 	p.Input, p.MTPDepth, p.Fixed = 100, 0, accel.Parallelism{TP: 7}
 	_, err = Search(accel.Calibrated(), p)
 	require.ErrorIs(t, err, ErrNoPlan)
+}
+
+// What Search relies on: see slack.
+func TestEstimatesNeverSpeedUpMuch(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	pick := func(of ...string) string { return of[r.IntN(len(of))] }
+	ttft, tpot := 1., 1.
+	for range 60 {
+		p := Problem{
+			Model:        modelOf(t, pick("deepseek-ai/DeepSeek-R1", "Qwen/Qwen3-30B-A3B", "meta-llama/Llama-3.1-70B-Instruct", "zai-org/GLM-4.5-Air")),
+			System:       systemOf(t, pick("h100-sxm", "b200", "gb200-nvl72", "mi300x", "l40s", "tpu-v5e", "gaudi3")),
+			Accelerators: 1 + r.IntN(12), Engine: accel.Engine(r.IntN(3)), Role: Role(r.IntN(3)),
+			Input: 1 + r.IntN(1<<r.IntN(14)), Output: 1 + r.IntN(1<<r.IntN(12)), Rate: []float64{0, 0, 5, 50}[r.IntN(4)],
+		}
+		s := newSearch(accel.Calibrated(), &p)
+		s.findLegal()
+		for _, c := range s.legalCuts {
+			var slowestFirst, slowestNext time.Duration
+			for load := range c.loads {
+				q := s.try(c, load)
+				if q.err != nil {
+					break
+				}
+				if q.ttft > 0 {
+					ttft = max(ttft, float64(slowestFirst)/float64(q.ttft))
+				}
+				if q.tpot > 0 {
+					tpot = max(tpot, float64(slowestNext)/float64(q.tpot))
+				}
+				slowestFirst, slowestNext = max(slowestFirst, q.ttft), max(slowestNext, q.tpot)
+			}
+		}
+	}
+	t.Logf("more load is at most %.2f times as fast by TTFT, %.2f by TPOT", ttft, tpot)
+	require.Less(t, max(ttft, tpot), float64(slack))
 }
