@@ -19,7 +19,7 @@ type annealer struct {
 }
 
 const (
-	annealSteps       = 1000 // for each shake of Effort
+	annealSteps       = 1000 // for each unit of Effort
 	annealGoal        = .985 // of the greatest load, is the next one's goal
 	annealHot         = 1e-3 // temperatures, in squares of the mean load
 	annealCold        = 1e-6

@@ -34,7 +34,7 @@
 // In a cramped cluster, with nearly as many slots a GPU as experts, EPLB can come out ahead of Placer by two replicas on one
 // GPU, an uneven split; a Splitter does that better. Where nearly every expert is alone and GPUs have few slots, as with 288
 // slots on 72 GPUs, balance after a shift of traffic costs copies in proportion to the GPUs that it overloads: a tenth of the
-// slots then brings about 96 % of what a new plan by Placer does, and only if tokens are split exactly.
+// slots then brings 93 to 96 % of what a new plan by Placer does, the most if tokens are split exactly.
 //
 // Engines split an expert's tokens evenly over its replicas unless told otherwise, so planners assume that. Loads are one
 // number an expert: which GPU tokens come from, and which experts are chosen together, is not considered. Placer searches;

@@ -59,7 +59,8 @@ type Placer struct {
 	// Tolerance is the relative distance to the proven bound at which search stops; 0 means DefaultTolerance.
 	Tolerance float64
 	// Effort is how often a layer is shaken at most, in layers of 256 slots; smaller layers are shaken up to
-	// twelve times as often, in proportion, and a third of it without a gain ends the search. 0 means DefaultEffort, less than 0 never. Each takes some 10 µs to 100 µs.
+	// twelve times as often, in proportion, and a third of it without a gain ends the search. 0 means DefaultEffort, less than 0
+	// never. Each takes some 10 µs to 100 µs.
 	Effort int
 
 	planner
@@ -157,12 +158,15 @@ func (b *Placer) challenge(goal float64) {
 	}
 }
 
-func shakes(effort, slots int) int {
+// effortOr is an Effort with its default.
+func effortOr(effort int) int {
 	if effort == 0 {
-		effort = DefaultEffort
+		return DefaultEffort
 	}
-	return max(effort, 0) * min(max(256/slots, 1), 12)
+	return max(effort, 0)
 }
+
+func shakes(effort, slots int) int { return effortOr(effort) * min(max(256/slots, 1), 12) }
 
 func (b *planner) begin(layers, experts int, cluster Cluster) {
 	b.layout.reset(cluster, experts)

@@ -36,7 +36,9 @@ type Rebalancer struct {
 	// copies by way of slots that can be spared.
 	SingleCopies bool
 	Cost         Cost
-	// Effort is as in Placer.
+	// Effort is as in Placer; without Split, each unit of it is also a fraction of a millisecond of annealing a layer, which ends
+	// once nothing better is in reach of the budget. Where GPUs are many and have few slots, tens of times the default find a
+	// few per cent more.
 	Effort int
 
 	planner
@@ -279,7 +281,7 @@ func (b *Rebalancer) spend(layer int, bound float64, copies int) {
 		return
 	}
 	b.shaker.search(y, goal, shakes(b.Effort, len(y.at)), copies, uint64(layer))
-	b.annealer.search(y, goal, annealSteps*shakes(b.Effort, len(y.at)), copies, uint64(layer))
+	b.annealer.search(y, goal, annealSteps*effortOr(b.Effort), copies, uint64(layer))
 }
 
 // receives is how many experts the GPU that gets most gets.

@@ -79,7 +79,7 @@ func TestRebalancingAfterDrift(t *testing.T) {
 	if racing {
 		t.Skip("a long search without concurrency")
 	}
-	const layers = 3
+	const layers = 2
 	for _, c := range []struct {
 		gpus, slots int
 		alpha       float64
@@ -91,9 +91,9 @@ func TestRebalancingAfterDrift(t *testing.T) {
 		{16, 18, 1.1, 0, balances{.97, .97}, balances{.97, .97}},
 		{32, 9, .6, 0, balances{.97, .97}, balances{.97, .97}},
 		{32, 9, 1.1, 0, balances{.97, .97}, balances{.97, .97}},
-		{64, 5, .9, 6000, balances{.97, .97}, balances{.955, .97}},
-		{72, 4, .6, 6000, balances{.94, .97}, balances{.92, .95}},
-		{72, 4, 1.1, 6000, balances{.97, .97}, balances{.965, .97}},
+		{64, 5, .9, 4000, balances{.97, .97}, balances{.955, .97}},
+		{72, 4, .6, 4000, balances{.94, .97}, balances{.92, .95}},
+		{72, 4, 1.1, 4000, balances{.97, .97}, balances{.965, .97}},
 	} {
 		loads := zipf(layers, 256, c.alpha, 3)
 		now := drifted(loads, .3, 4)
@@ -190,7 +190,7 @@ func TestRebalancerStopsWhereItDoesNotPay(t *testing.T) {
 	require.NoError(t, err)
 	now := drifted(loads, .3, 2)
 	plan := func(horizon time.Duration) Migration {
-		m, err := (&Rebalancer{Cost: Cost{ExpertBytes: 44 << 20, LinkBytesPerSecond: 50e9, Horizon: horizon, Share: .4}}).Plan(&p, &old, now, cluster)
+		m, err := (&Rebalancer{Effort: 20, Cost: Cost{ExpertBytes: 44 << 20, LinkBytesPerSecond: 50e9, Horizon: horizon, Share: .4}}).Plan(&p, &old, now, cluster)
 		require.NoError(t, err)
 		replay(t, m, &old, &p)
 		require.GreaterOrEqual(t, m.Saves, m.Takes)
@@ -241,7 +241,7 @@ func TestRebalancerReplanDoesNotAllocate(t *testing.T) {
 	require.NoError(t, err)
 	now := drifted(loads, .3, 2)
 	for _, split := range []bool{false, true} {
-		b := Rebalancer{Split: split}
+		b := Rebalancer{Split: split, Effort: 20}
 		_, err = b.Plan(&p, &old, now, cluster)
 		require.NoError(t, err)
 		require.Zero(t, testing.AllocsPerRun(5, func() { _, _ = b.Plan(&p, &old, now, cluster) }))
