@@ -11,6 +11,7 @@ import (
 type fields struct {
 	values map[string]any
 	bad    *problems
+	at     string // what errors put before a name, such as "config.text_config."
 }
 
 func (f fields) get(names ...string) (name string, v any, ok bool) {
@@ -33,18 +34,18 @@ func (f fields) problem(name string, v any, want string) {
 	}
 	switch v := v.(type) {
 	case map[string]any:
-		f.bad.add("config."+name, "an object", want)
+		f.bad.add(f.at+name, "an object", want)
 	case []any:
-		f.bad.add("config."+name, fmt.Sprintf("a list of %d", len(v)), want)
+		f.bad.add(f.at+name, fmt.Sprintf("a list of %d", len(v)), want)
 	default:
-		f.bad.add("config."+name, v, want)
+		f.bad.add(f.at+name, v, want)
 	}
 }
 
 // need is the whole number, from 1, of the first of names that is there; none is a problem.
 func (f fields) need(names ...string) int {
 	if !f.has(names...) {
-		f.bad.add("config."+names[0], "absent", "is needed"+alias(names))
+		f.bad.add(f.at+names[0], "absent", "is needed"+alias(names))
 		return 0
 	}
 	return f.number(1, names)
@@ -156,5 +157,5 @@ func (f fields) object(name string) (fields, bool) {
 		f.problem(name, v, "must be an object")
 		return fields{}, false
 	}
-	return fields{m, f.bad}, true
+	return fields{m, f.bad, f.at + name + "."}, true
 }

@@ -81,7 +81,7 @@ func families() map[string]func(fields, *shape) {
 // modelOf reads the values of a config.
 func modelOf(name string, values map[string]any) (*Model, error) {
 	var bad problems
-	outer := fields{values, &bad}
+	outer := fields{values, &bad, "config."}
 	names := outer.texts("architectures")
 	if len(names) == 0 && len(bad) == 0 {
 		bad.add("config.architectures", "absent", "is needed")
@@ -104,7 +104,7 @@ func modelOf(name string, values map[string]any) (*Model, error) {
 					merged[shared] = v
 				}
 			}
-			inner, nested = fields{merged, &bad}, true
+			inner, nested = fields{merged, &bad, text.at}, true
 			break
 		}
 	}

@@ -120,6 +120,9 @@ func TestParseNestedModel(t *testing.T) {
 	assert.True(t, m.Tied)
 	assert.Equal(t, accel.FP8Block, m.Checkpoint.Weights)
 	assert.Equal(t, "the vision part is not counted", m.Approximate)
+
+	_, err = accel.ParseModel("x", []byte(strings.Replace(nested, `"hidden_size": 64,`, "", 1)))
+	assert.ErrorContains(t, err, "config.text_config.hidden_size is absent")
 }
 
 func TestParseQuantization(t *testing.T) {

@@ -13,7 +13,7 @@ func (m *Model) WithQuantization(config []byte) (*Model, error) {
 		return nil, fmt.Errorf("read quantization of %q: %w", m.Name, err)
 	}
 	var bad problems
-	f := fields{values, &bad}
+	f := fields{values, &bad, "config."}
 	q, ok := f.object("quantization")
 	if !ok && len(bad) == 0 {
 		bad.add("config.quantization", "absent", "is needed")
@@ -43,7 +43,6 @@ func checkpoint(f fields) Precision {
 	if !ok {
 		return p
 	}
-	q.bad = f.bad
 	switch method := q.text("quant_method"); method {
 	case "fp8":
 		p.Weights = FP8
@@ -54,7 +53,7 @@ func checkpoint(f fields) Precision {
 		p.Experts = MXFP4
 	case "gptq", "awq":
 		if bits := q.opt(4, "bits", "w_bit"); bits != 4 {
-			q.problem("quantization_config.bits", bits, "is not supported with "+method+", only 4 is")
+			q.problem("bits", bits, "is not supported with "+method+", only 4 is")
 		}
 		p.Weights = int4(q.values["group_size"])
 	case "compressed-tensors":
@@ -62,7 +61,7 @@ func checkpoint(f fields) Precision {
 	case "modelopt", "modelopt_fp4":
 		return modelOpt(q, p)
 	default:
-		q.problem("quantization_config.quant_method", method,
+		q.problem("quant_method", method,
 			"is not known; known are fp8, mxfp4, gptq, awq, compressed-tensors, modelopt")
 	}
 	return p.keep(q.ignored("modules_to_not_convert"))
@@ -111,7 +110,7 @@ func wholeAttention(module string) bool {
 
 // compressedTensors reads the format of the vLLM project's compressor. All its groups must say the same.
 func compressedTensors(q fields, p Precision) Precision {
-	const at = "quantization_config.config_groups"
+	const at = "config_groups"
 	groups, ok := q.object("config_groups")
 	if !ok || len(groups.values) == 0 {
 		q.problem(at, "absent", "is needed")
@@ -178,7 +177,7 @@ func modelOpt(q fields, p Precision) Precision {
 	case "MXFP4":
 		p.Weights = MXFP4
 	default:
-		q.problem("quantization_config.quant_algo", algo, "is not supported, only FP8, FP8_PB_WO, NVFP4 and MXFP4 are")
+		q.problem("quant_algo", algo, "is not supported, only FP8, FP8_PB_WO, NVFP4 and MXFP4 are")
 	}
 	if q.text("kv_cache_quant_algo") == "FP8" {
 		p.KV = FP8
