@@ -19,6 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/inferloom/inferloom/kvcache/token"
+	"github.com/inferloom/inferloom/kvcache/token/chat"
 	"github.com/inferloom/inferloom/kvcache/token/remote"
 )
 
@@ -73,9 +74,18 @@ func TestIdsAreVLLMs(t *testing.T) {
 			assert.Equal(t, want, ids, text)
 		}
 	}
+	config, err := os.ReadFile(filepath.Join(folder, "tokenizer_config.json"))
+	require.NoError(t, err)
+	o := chat.Options{Tokenizer: local}
+	require.NoError(t, o.ReadConfig(config))
+	model, err := chat.New(o)
+	require.NoError(t, err)
 	for _, body := range conversations(t) {
 		ids, err := render.AppendChat(t.Context(), nil, body)
 		require.NoError(t, err)
+		ours, err := model.AppendChat(t.Context(), nil, body)
+		require.NoError(t, err)
+		assert.Equal(t, ids, ours, "%s", body)
 		again, err := tokenize.AppendChat(t.Context(), nil, body)
 		require.NoError(t, err)
 		assert.Equal(t, ids, again, "%s", body)
