@@ -24,7 +24,7 @@ type fit struct {
 // effect corrects log factors where its key fits.
 type effect struct {
 	points   int
-	groups   [numGroups]float64
+	families [numFamilies]float64
 	features [numFeatures]float64
 }
 
@@ -116,24 +116,24 @@ func (f *fit) evidence(keys *[numLevels]effectKey) Evidence {
 
 func (f *fit) resolve(r *resolved, keys *[numLevels]effectKey, parts []part, known Evidence) {
 	*r = resolved{}
-	var groups [numGroups]float64
+	var families [numFamilies]float64
 	for i := range keys {
 		e := f.effects[keys[i]]
 		if e == nil {
 			continue
 		}
-		for g, v := range e.groups {
-			groups[g] += v
+		for g, v := range e.families {
+			families[g] += v
 		}
 		for i, v := range e.features {
 			r.features[i] += v
 		}
 	}
-	for g, v := range groups {
-		groups[g] = math.Exp(v)
+	for g, v := range families {
+		families[g] = math.Exp(v)
 	}
 	for i := range parts {
-		r.factors[i] = f.factors[i] * groups[parts[i].group]
+		r.factors[i] = f.factors[i] * families[parts[i].family]
 	}
 	s := f.spread(keys, known)
 	r.low, r.high = math.Exp(s.low), math.Exp(s.high)

@@ -20,16 +20,19 @@ type Point struct {
 // not sensitive to them.
 const (
 	baseVariance       = 1.
-	groupVariance      = .05
+	familyVariance     = .05
 	loadVariance       = .01
 	shapeVariance      = .03 // of the dependence on prompt and answer, of TTFT
 	cutVariance        = .02
 	deploymentVariance = .03
 	deploymentLoad     = .006
+	// What a calibration that is fitted further says of all deployments, or of all of an engine or a model, has many
+	// measurements behind it: its variances are so much less.
+	knownLoose = 1e-4
 )
 
 // variances are the prior variances of an effect; what is 0 is left out.
-func variances(l level, ttft bool) (groups [numGroups]float64, features [numFeatures]float64) {
+func variances(l level, ttft bool) (families [numFamilies]float64, features [numFeatures]float64) {
 	switch l {
 	case levelCut, levelDeployment:
 		features[featureOne], features[featureLoad] = cutVariance, deploymentLoad
@@ -37,15 +40,15 @@ func variances(l level, ttft bool) (groups [numGroups]float64, features [numFeat
 			features[featureOne] = deploymentVariance
 		}
 	default:
-		for g := range groups {
-			groups[g] = groupVariance
+		for g := range families {
+			families[g] = familyVariance
 		}
 		features[featureLoad] = loadVariance
 		if ttft && l != levelModel {
 			features[featureInput], features[featureOutput] = shapeVariance, shapeVariance
 		}
 	}
-	return groups, features
+	return families, features
 }
 
 // Noise of a measurement that the model is right about, in logs: Student's t with few degrees of freedom, because there are
@@ -159,8 +162,8 @@ type regression struct {
 // observation is one measured time.
 type observation struct {
 	parts    [maxParts]float64
-	base     [maxParts]int             // unknown of each part's base factor
-	groups   [numLevels][numGroups]int // unknown of each level's correction of a group, or -1
+	base     [maxParts]int               // unknown of each part's base factor
+	families [numLevels][numFamilies]int // unknown of each level's correction of a group, or -1
 	features [numLevels][numFeatures]int
 	f        [numFeatures]float64
 	log      float64 // of what was measured
@@ -178,43 +181,49 @@ func (f *fit) refit(rows []*row, parts []part, ttft bool, work func(*row, *[maxP
 		return len(g.prior) - 1
 	}
 	type place struct {
-		groups   [numGroups]int
+		families [numFamilies]int
 		features [numFeatures]int
 		points   int
 	}
 	places := map[effectKey]*place{}
 	// Finest levels first: see regression.solve.
 	for l := int(numLevels) - 1; l >= 0; l-- {
-		groups, features := variances(level(l), ttft)
+		families, features := variances(level(l), ttft)
 		for i := range rows {
 			k := rows[i].keys[l]
 			if pl := places[k]; pl != nil {
 				pl.points++
 				continue
 			}
-			old := f.effects[k]
+			old, loose := f.effects[k], 1.
 			if old == nil {
 				old = &effect{}
+			} else if level(l) < levelPair {
+				loose = knownLoose
 			}
 			pl := &place{points: 1}
-			for j, v := range groups {
-				pl.groups[j] = -1
+			for j, v := range families {
+				pl.families[j] = -1
 				if v > 0 {
-					pl.groups[j] = unknown(old.groups[j], v)
+					pl.families[j] = unknown(old.families[j], loose*v)
 				}
 			}
 			for j, v := range features {
 				pl.features[j] = -1
 				if v > 0 {
-					pl.features[j] = unknown(old.features[j], v)
+					pl.features[j] = unknown(old.features[j], loose*v)
 				}
 			}
 			places[k] = pl
 		}
 	}
 	var base [maxParts]int
+	loose := 1.
+	if len(f.effects) > 0 {
+		loose = knownLoose
+	}
 	for i := range parts {
-		base[i] = unknown(f.base[i], baseVariance)
+		base[i] = unknown(f.base[i], loose*baseVariance)
 	}
 	for i := range rows {
 		o := observation{base: base, f: features(rows[i].workload)}
@@ -224,7 +233,7 @@ func (f *fit) refit(rows []*row, parts []part, ttft bool, work func(*row, *[maxP
 		}
 		o.log = math.Log(measured)
 		for l, k := range rows[i].keys {
-			o.groups[l], o.features[l] = places[k].groups, places[k].features
+			o.families[l], o.features[l] = places[k].families, places[k].features
 		}
 		g.obs = append(g.obs, o)
 	}
@@ -243,9 +252,9 @@ func (f *fit) refit(rows []*row, parts []part, ttft bool, work func(*row, *[maxP
 			*e = *old
 			e.points += pl.points
 		}
-		for j, u := range pl.groups {
+		for j, u := range pl.families {
 			if u >= 0 {
-				e.groups[j] = g.value[u]
+				e.families[j] = g.value[u]
 			}
 		}
 		for j, u := range pl.features {
@@ -289,11 +298,11 @@ func (g *regression) fit(parts []part) {
 // predict is the log that an observation should have, and the share of each part.
 func (g *regression) predict(o *observation, parts []part, shares *[maxParts]float64) float64 {
 	log := 0.
-	var groups [numGroups]float64
-	for l := range o.groups {
-		for j, u := range o.groups[l] {
+	var families [numFamilies]float64
+	for l := range o.families {
+		for j, u := range o.families[l] {
 			if u >= 0 {
-				groups[j] += g.value[u]
+				families[j] += g.value[u]
 			}
 		}
 		for j, u := range o.features[l] {
@@ -306,7 +315,7 @@ func (g *regression) predict(o *observation, parts []part, shares *[maxParts]flo
 	for i := range parts {
 		shares[i] = 0
 		if o.parts[i] > 0 {
-			shares[i] = o.parts[i] * math.Exp(g.value[o.base[i]]+groups[parts[i].group])
+			shares[i] = o.parts[i] * math.Exp(g.value[o.base[i]]+families[parts[i].family])
 			sum += shares[i]
 		}
 	}
@@ -351,14 +360,14 @@ func (g *regression) step(parts []part) []float64 {
 					columns, values = append(columns, u), append(values, v)
 				}
 			}
-			var groups [numGroups]float64
+			var families [numFamilies]float64
 			for j := range parts {
-				groups[parts[j].group] += shares[j]
+				families[parts[j].family] += shares[j]
 				add(o.base[j], shares[j])
 			}
-			for l := range o.groups {
-				for j, u := range o.groups[l] {
-					add(u, groups[j])
+			for l := range o.families {
+				for j, u := range o.families[l] {
+					add(u, families[j])
 				}
 				for j, u := range o.features[l] {
 					add(u, o.f[j])

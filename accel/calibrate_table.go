@@ -142,9 +142,9 @@ func (f *fit) write(b *strings.Builder, quantity string, parts []part) {
 	}) {
 		e := f.effects[k]
 		fmt.Fprintf(b, "%s effect %s points=%d", quantity, k.text(), e.points)
-		for i, v := range e.groups {
+		for i, v := range e.families {
 			if s := number(v); s != "0" {
-				fmt.Fprintf(b, " %s=%s", groupNames[i], s)
+				fmt.Fprintf(b, " %s=%s", familyNames[i], s)
 			}
 		}
 		for i, v := range e.features {
@@ -268,8 +268,8 @@ func (f *fit) parseEffect(words []string) error {
 			e.points = int(v)
 			return v >= 0 && v < 1e9
 		}
-		if i := slices.Index(groupNames[:], name); i >= 0 {
-			e.groups[i] = v
+		if i := slices.Index(familyNames[:], name); i >= 0 {
+			e.families[i] = v
 			return true
 		}
 		i := slices.Index(featureNames[:], name)

@@ -3,27 +3,27 @@ package accel
 import "math"
 
 // A time is a sum of parts, each a number of seconds that follows from shapes, peaks and bandwidths, times a factor that
-// says how far reality stays behind. Factors are what calibration is about. Parts fall into groups, whose factors engines,
+// says how far reality stays behind. Factors are what calibration is about. Parts fall into families, whose factors engines,
 // models and boards share, and add up to the terms of a Breakdown.
 type part struct {
-	name  string
-	term  Term
-	group group
-	prior float64 // factor before any measurement
+	name   string
+	term   Term
+	family family
+	prior  float64 // factor before any measurement
 }
 
-type group uint8
+type family uint8
 
 const (
-	groupMemory   group = iota // reading weights
-	groupKV                    // attention
-	groupCompute               // products and exchanges
-	groupOverhead              // launches
-	groupPrefill               // TPOT: others' prompts. TTFT: one's own
-	numGroups
+	familyMemory   family = iota // reading weights
+	familyKV                     // attention
+	familyCompute                // products and exchanges
+	familyOverhead               // launches
+	familyPrefill                // TPOT: others' prompts. TTFT: one's own
+	numFamilies
 )
 
-var groupNames = [numGroups]string{"memory", "kv", "compute", "overhead", "prefill"}
+var familyNames = [numFamilies]string{"memory", "kv", "compute", "overhead", "prefill"}
 
 const maxParts = 20
 
@@ -52,25 +52,25 @@ const (
 )
 
 var outParts = [numOut]part{
-	outWeights:       {"weights", ReadWeights, groupMemory, 1.2},
-	outExperts:       {"experts", ReadExperts, groupMemory, 1.4},
-	outKV:            {"kv", ReadKV, groupKV, 1.2},
-	outScores:        {"scores", Scores, groupKV, 2},
-	outDense:         {"dense", Products, groupCompute, 2},
-	outRouted:        {"routed", Products, groupCompute, 2.5},
-	outReduce:        {"reduce", AllReduces, groupCompute, 3},
-	outReduceCalls:   {"reduce-calls", AllReduces, groupOverhead, 7},
-	outSpread:        {"spread", ExpertExchange, groupCompute, 2},
-	outKernel:        {"kernel", ExpertExchange, groupCompute, 1},
-	outHops:          {"hops", StageHops, groupOverhead, 1.5},
-	outLayers:        {"layers", Launch, groupOverhead, 40},
-	outStep:          {"step", Launch, groupOverhead, .5},
-	outSequences:     {"sequences", Launch, groupOverhead, 6},
-	outPrefillDense:  {"prefill-dense", OtherPrefill, groupPrefill, 1.5},
-	outPrefillRouted: {"prefill-routed", OtherPrefill, groupPrefill, 3},
-	outPrefillScores: {"prefill-scores", OtherPrefill, groupPrefill, 3},
-	outPrefillComm:   {"prefill-exchange", OtherPrefill, groupPrefill, 1.5},
-	outPrefillLayers: {"prefill-layers", OtherPrefill, groupPrefill, 1},
+	outWeights:       {"weights", ReadWeights, familyMemory, 1.2},
+	outExperts:       {"experts", ReadExperts, familyMemory, 1.4},
+	outKV:            {"kv", ReadKV, familyKV, 1.2},
+	outScores:        {"scores", Scores, familyKV, 2},
+	outDense:         {"dense", Products, familyCompute, 2},
+	outRouted:        {"routed", Products, familyCompute, 2.5},
+	outReduce:        {"reduce", AllReduces, familyCompute, 3},
+	outReduceCalls:   {"reduce-calls", AllReduces, familyOverhead, 7},
+	outSpread:        {"spread", ExpertExchange, familyCompute, 2},
+	outKernel:        {"kernel", ExpertExchange, familyCompute, 1},
+	outHops:          {"hops", StageHops, familyOverhead, 1.5},
+	outLayers:        {"layers", Launch, familyOverhead, 40},
+	outStep:          {"step", Launch, familyOverhead, .5},
+	outSequences:     {"sequences", Launch, familyOverhead, 6},
+	outPrefillDense:  {"prefill-dense", OtherPrefill, familyPrefill, 1.5},
+	outPrefillRouted: {"prefill-routed", OtherPrefill, familyPrefill, 3},
+	outPrefillScores: {"prefill-scores", OtherPrefill, familyPrefill, 3},
+	outPrefillComm:   {"prefill-exchange", OtherPrefill, familyPrefill, 1.5},
+	outPrefillLayers: {"prefill-layers", OtherPrefill, familyPrefill, 1},
 }
 
 // Parts of TTFT.
@@ -98,25 +98,25 @@ const (
 )
 
 var inParts = [numIn]part{
-	inWeights:     {"weights", ReadWeights, groupPrefill, 1.2},
-	inExperts:     {"experts", ReadExperts, groupPrefill, 1.4},
-	inDense:       {"dense", Products, groupPrefill, 1.5},
-	inRouted:      {"routed", Products, groupPrefill, 3},
-	inScores:      {"scores", Scores, groupPrefill, 3},
-	inCached:      {"cached", ReadKV, groupPrefill, 1.2},
-	inReduce:      {"reduce", AllReduces, groupPrefill, 1.5},
-	inKernel:      {"kernel", ExpertExchange, groupPrefill, 1},
-	inHops:        {"hops", StageHops, groupPrefill, 1.5},
-	inLayers:      {"layers", Launch, groupPrefill, 40},
-	inReduceCalls: {"reduce-calls", AllReduces, groupPrefill, 7},
-	inRequest:     {"request", Launch, groupOverhead, 5},
-	inTokens:      {"tokens", Launch, groupOverhead, 1},
-	inStep:        {"step", StepWait, groupKV, 1},
-	inBurst:       {"burst", OtherPrefill, groupCompute, .05},
-	inBusy:        {"busy", OtherPrefill, groupCompute, .5},
-	inClump:       {"clump", OtherPrefill, groupCompute, .05},
-	inSequences:   {"sequences", Launch, groupOverhead, .1},
-	inRoom:        {"room", RoomWait, groupMemory, .5},
+	inWeights:     {"weights", ReadWeights, familyPrefill, 1.2},
+	inExperts:     {"experts", ReadExperts, familyPrefill, 1.4},
+	inDense:       {"dense", Products, familyPrefill, 1.5},
+	inRouted:      {"routed", Products, familyPrefill, 3},
+	inScores:      {"scores", Scores, familyPrefill, 3},
+	inCached:      {"cached", ReadKV, familyPrefill, 1.2},
+	inReduce:      {"reduce", AllReduces, familyPrefill, 1.5},
+	inKernel:      {"kernel", ExpertExchange, familyPrefill, 1},
+	inHops:        {"hops", StageHops, familyPrefill, 1.5},
+	inLayers:      {"layers", Launch, familyPrefill, 40},
+	inReduceCalls: {"reduce-calls", AllReduces, familyPrefill, 7},
+	inRequest:     {"request", Launch, familyOverhead, 5},
+	inTokens:      {"tokens", Launch, familyOverhead, 1},
+	inStep:        {"step", StepWait, familyKV, 1},
+	inBurst:       {"burst", OtherPrefill, familyCompute, .05},
+	inBusy:        {"busy", OtherPrefill, familyCompute, .5},
+	inClump:       {"clump", OtherPrefill, familyCompute, .05},
+	inSequences:   {"sequences", Launch, familyOverhead, .1},
+	inRoom:        {"room", RoomWait, familyMemory, .5},
 }
 
 // prompt is the work of one prompt on a rank that has nothing else to do.
