@@ -9,6 +9,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -137,31 +138,54 @@ func (l *lab) all(ctx context.Context, jobs []job) ([]*figures, error) {
 	return found, err
 }
 
-// capacities finds the load that each policy can just bear, times the traffic's rate. The seed is one that no comparison uses.
+// capacities finds the load that each policy can just bear, times the traffic's rate: the median over a few seeds that no
+// comparison uses, since one stretch of traffic is harder than another.
 func (l *lab) capacities(ctx context.Context) ([]sim.Capacity, error) {
-	found := make([]sim.Capacity, len(l.policies))
+	seeds := l.capacitySeeds()
 	l.planned.Add(l.capacityRuns())
-	err := parallel(ctx, len(l.policies), func(ctx context.Context, i int) error {
-		c := l.config1(l.policies[i], capacitySeed)
+	found := make([]sim.Capacity, len(l.policies)*seeds)
+	err := parallel(ctx, len(found), func(ctx context.Context, i int) error {
+		p, seed := l.policies[i/seeds], uint64(capacitySeed+i%seeds)
+		c := l.config1(p, seed)
 		c.SampleEvery = min(c.SampleEvery, time.Second) // a trace at many times its rate is short
-		var runs int64
+		runs := int64(0)
 		var err error
 		found[i], err = sim.FindCapacity(ctx, c, func(load float64) (workload.Source, error) {
 			runs++
 			l.done.Add(1)
-			return l.source(load, capacitySeed)
+			return l.source(load, seed)
 		}, sim.CapacityOptions{Start: l.guess(), Precision: 0.05})
 		l.planned.Add(runs - capacityTries)
 		if err != nil {
-			return fmt.Errorf("%s: %w", l.policies[i].Name, err)
+			return fmt.Errorf("%s: %w", p.Name, err)
 		}
 		return nil
 	})
-	return found, err
+	if err != nil {
+		return nil, err
+	}
+	medians := make([]sim.Capacity, len(l.policies))
+	for i := range medians {
+		own := found[i*seeds : (i+1)*seeds]
+		slices.SortFunc(own, func(a, b sim.Capacity) int { return cmp.Compare(a.Load, b.Load) })
+		medians[i] = own[seeds/2]
+	}
+	return medians, nil
+}
+
+// capacitySeeds is how many seeds a capacity is searched with; those of a trace are all alike.
+func (l *lab) capacitySeeds() int {
+	if l.traffic.Trace != "" {
+		return 1
+	}
+	return 3
 }
 
 // capacityTries is about how many runs it takes to find a capacity.
 const capacityTries = 8
+
+// capacityRuns is about how many runs the search for all of them takes.
+func (l *lab) capacityRuns() int64 { return int64(capacityTries * l.capacitySeeds() * len(l.policies)) }
 
 // guess is a load to begin with: a request a second for each engine, if the rate is known.
 func (l *lab) guess() float64 {

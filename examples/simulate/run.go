@@ -64,9 +64,6 @@ func simulate(ctx context.Context, c *config, stderr io.Writer) (*comparison, er
 	return found, err
 }
 
-// capacityRuns is about how many runs the search for capacities takes.
-func (l *lab) capacityRuns() int64 { return int64(capacityTries * len(l.policies)) }
-
 // shareOfDefault is the load of the comparison as a share of what the default policy bears.
 func (c *comparison) shareOfDefault() (float64, error) {
 	for _, k := range c.contenders {

@@ -349,7 +349,7 @@ var (
 	}
 	methods = []string{
 		"Each policy meets the same requests at the same times, once for each seed; differences are taken seed by seed, so that what makes a seed hard for all does not widen the interval. Intervals contain the truth with a probability of 95 % each; with twenty, expect one to miss.",
-		"What a policy bears is found by bisection, to 5 %, on traffic of a seed that the comparison does not use: the greatest rate at which, in the second half of a run, as many requests complete as arrive.",
+		"What a policy bears is found by bisection, to 5 %, on traffic of seeds that the comparison does not use (the median of three; one with a trace): the greatest rate at which, in the second half of a run, as many requests complete as arrive, but for 2 %. In runs of minutes it can be off by a tenth.",
 		"Latency is given up to 95 % of that. Above, queues grow for as long as one looks, and any latency could be had by choosing the length of the run; then goodput is compared, with two minutes after the last arrival to complete.",
 		"A quantile of a run is within 0.8 % of a value that occurred; figures of a policy are means over its runs. Latency is of completed requests only, which is why the share of those not completed is beside it.",
 	}
