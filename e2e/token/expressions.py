@@ -155,13 +155,13 @@ class Random:
             return c(list(VARIABLES) + ["nope", "'ab'", "''", "1", "0", "2.5", "none", "true", "[]", "{}", "'a,b'", "-1", "10", "(1, 2)"])
         e = lambda: self.expr(depth + 1)
         return c([
-            lambda: "(%s %s %s)" % (e(), c(["+", "-", "*", "/", "//", "%", "~", "**"]), e()),
+            lambda: "(%s %s %s)" % (e(), c(["+", "-", "*", "/", "//", "%", "~"]), e()),
             lambda: "(%s %s %s)" % (e(), c(["==", "!=", "<", ">=", "in", "not in"]), e()),
             lambda: "(%s %s %s)" % (e(), c(["and", "or"]), e()),
             lambda: "(not %s)" % e(),
             lambda: "(%s if %s else %s)" % (e(), e(), e()),
             lambda: "%s[%s]" % (e(), e()),
-            lambda: "%s[%s:%s]" % (e(), c(["", "1", "-2", "n"]), c(["", "2", "-1", "m"])),
+            lambda: "%s[%s:%s]" % (c(list(VARIABLES)), c(["", "1", "-2", "n"]), c(["", "2", "-1", "m"])),
             lambda: "%s.%s" % (e(), c(["b", "a", "k", "nope", "C"])),
             lambda: "%s is %s" % (e(), c(["defined", "none", "string", "mapping", "iterable", "sequence", "number", "integer", "float", "boolean", "true",
                                           "undefined", "odd", "in l", "not string", "lower"])),

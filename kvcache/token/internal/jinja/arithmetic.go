@@ -14,14 +14,13 @@ type binaryExpr struct {
 func (n *binaryExpr) eval(r *run, s *scope) Value {
 	a := n.a.eval(r, s)
 	b := n.b.eval(r, s)
-	for _, v := range []Value{a, b} {
-		if v.kind == undefinedKind {
-			r.fail("'%s' is undefined", v.s)
-		}
-	}
 	switch {
 	case a.kind == stringKind && n.op == "%":
 		return r.percent(a, b)
+	case a.kind == undefinedKind:
+		r.fail("'%s' is undefined", a.s)
+	case b.kind == undefinedKind:
+		r.fail("'%s' is undefined", b.s)
 	case a.kind == stringKind && b.kind == stringKind && n.op == "+":
 		return r.join2(a, b)
 	case a.kind == listKind && b.kind == listKind && n.op == "+" && a.flavor == b.flavor && a.flavor <= tuple:
@@ -37,7 +36,7 @@ func (n *binaryExpr) eval(r *run, s *scope) Value {
 			return r.integers(n.op, a.int(), b.int())
 		}
 		return r.floats(n.op, a.number(), b.number())
-	case a.isInt() && b.isInt():
+	case a.flavor == large && (b.isInt() || b.kind == floatKind), b.flavor == large && (a.isInt() || a.kind == floatKind):
 		r.unsupported("to compute with large integers")
 	}
 	r.fail("unsupported operand type(s) for %s: '%s' and '%s'", n.op, typeName(a), typeName(b))
@@ -190,7 +189,7 @@ func (r *run) percent(format, v Value) Value {
 		at++
 		r.size(len(out))
 	}
-	if at < len(args) && v.kind != dictKind {
+	if at < len(args) && v.kind != dictKind && v.kind != undefinedKind && (v.kind != listKind || v.flavor == tuple) {
 		r.fail("not all arguments converted during string formatting")
 	}
 	return String(string(out))

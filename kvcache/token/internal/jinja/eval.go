@@ -200,7 +200,7 @@ func (n *sliceExpr) eval(r *run, s *scope) Value {
 	case v.kind == listKind && v.flavor <= tuple:
 		size = len(v.ref.(*list).items)
 	default:
-		return Value{s: "slice"}
+		r.fail("'%s' object is not subscriptable by a slice", typeName(v))
 	}
 	from, to := sliceBounds(start, hasStart, stop, hasStop, step, int64(size))
 	if v.kind == stringKind {

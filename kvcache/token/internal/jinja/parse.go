@@ -165,9 +165,12 @@ func (p *parser) statement() stmt {
 		p.endTag()
 		return &blockStmt{body}
 	case "print":
-		e := p.tuple(true)
+		s := &printStmt{p.expr(true), line}
+		for p.op(",") {
+			s.value = &concatExpr{[]expr{s.value, p.expr(true)}}
+		}
 		p.endTag()
-		return &printStmt{e, line}
+		return s
 	case "break", "continue":
 		if p.loops == 0 {
 			p.fail("%s outside of a loop", tag)
@@ -184,6 +187,7 @@ func (p *parser) statement() stmt {
 }
 
 func (p *parser) ifStmt(line int) stmt {
+	defer p.nest()()
 	s := &ifStmt{line: line, test: p.expr(false)}
 	p.endTag()
 	s.then = p.statements("elif", "else", "endif")

@@ -28,7 +28,7 @@ type Options struct {
 // The bounds of a rendering that has none of its own.
 const (
 	DefaultMaxBytes = 64 << 20
-	DefaultMaxSteps = 10_000_000
+	DefaultMaxSteps = 2_000_000
 )
 
 // maxDepth bounds how macros and recursive loops call each other. Python's own bound is near 200 for macros.

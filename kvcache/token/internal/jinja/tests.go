@@ -92,9 +92,14 @@ func (a *call) one(r *run) Value {
 	return a.args[0]
 }
 
+// modulo returns v modulo by, which is a whole number in all that is asked here; -1 if it is not.
 func (r *run) modulo(v, by Value) int64 {
-	if !v.isInt() || v.flavor == large || !by.isInt() || by.flavor == large {
-		r.fail("unsupported operand type(s) for %%: '%s' and '%s'", typeName(v), typeName(by))
+	m := (&binaryExpr{"%", &constExpr{v}, &constExpr{by}}).eval(r, nil)
+	switch {
+	case m.kind == floatKind && m.float() == float64(int64(m.float())):
+		return int64(m.float())
+	case m.kind == intKind:
+		return m.int()
 	}
-	return r.integers("%", v.int(), by.int()).int()
+	return -1
 }
