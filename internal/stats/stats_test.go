@@ -115,6 +115,9 @@ func coverage(trials int, truth float64, experiment func(r *rand.Rand) Interval)
 }
 
 func TestIntervalsOverSeedsCover(t *testing.T) {
+	if raceEnabled {
+		t.Skip("there is no concurrency in it")
+	}
 	const seeds, trials = 10, 4000
 	const margin = 0.014 // four standard errors of the measured coverage
 	share, _ := coverage(trials, 5, func(r *rand.Rand) Interval {
@@ -163,8 +166,8 @@ func queue(r *rand.Rand, n int, memory, shift float64) []float64 {
 }
 
 func TestBootstrapCovers(t *testing.T) {
-	if testing.Short() {
-		t.Skip("takes seconds")
+	if testing.Short() || raceEnabled {
+		t.Skip("takes seconds, and there is no concurrency in it")
 	}
 	const n, trials = 600, 250
 	for _, tt := range []struct {
