@@ -150,7 +150,7 @@ func New(o Options) (*Recorder, error) {
 }
 
 // Observe implements gateway.Observer. It does not wait and does not allocate. It hashes the prompt: 10,000 tokens take
-// some 10 microseconds as text and 20 as ids, after the answer has gone out.
+// some 25 microseconds as ids, and less as text, after the answer has gone out.
 func (r *Recorder) Observe(rec gateway.Record) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
