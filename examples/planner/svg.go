@@ -28,12 +28,12 @@ type drawing struct {
 // Sizes in pixels.
 const (
 	margin     = 28.
-	tileWidth  = 76.
+	tileWidth  = 84.
 	tileGap    = 8.
 	cardPad    = 12.
 	cardGap    = 26.
-	cell       = 6.
-	cellGap    = 1.5
+	cell       = 7.
+	cellGap    = 1.4
 	headHeight = 118.
 	railHeight = 46.
 	maxNodes   = 24 // that are drawn
@@ -51,24 +51,24 @@ func (a *answer) draw() []byte {
 	if d.place != nil {
 		d.worstLayer(a)
 		slots := d.place.experts.Cluster.SlotsPerGPU
-		d.columns = int(math.Floor((tileWidth - 14) / (cell + cellGap)))
-		d.rows = (slots + d.columns - 1) / d.columns
+		most := int(math.Floor((tileWidth - 16 + cellGap) / (cell + cellGap)))
+		d.rows = (slots + most - 1) / most
+		d.columns = (slots + d.rows - 1) / d.rows
 		d.tileHeight += float64(d.rows)*(cell+cellGap) + 6
 	}
-	var body string
 	var width, height float64
-	if d.plan.Layout.Shape.Size() > 1 && d.plan.Layout.Shape.Dims[0] > 0 {
+	if d.plan.Layout.Shape.Dims[0] > 0 {
 		width, height = d.torus()
 	} else {
 		width, height = d.nodes()
 	}
-	body = d.b.String()
-	d.b.Reset()
 	width = max(width, 900)
-	d.open(width, height+64)
+	height = d.legend(height+18, width) + 34
+	body := d.b.String()
+	d.b.Reset()
+	d.open(width, height)
 	d.head(width)
 	d.b.WriteString(body)
-	d.legend(height + 24)
 	d.b.WriteString("</svg>\n")
 	return []byte(d.b.String())
 }
@@ -126,8 +126,7 @@ func (d *drawing) line(x1, y1, x2, y2, width float64, color string) {
 func (d *drawing) head(width float64) {
 	p := d.plan
 	d.text(margin, 42, 21, inks.text, "650", "start", p.Deployment.Model.Name)
-	d.text(margin, 66, 13.5, inks.soft, "400", "start", fmt.Sprintf("%s  ·  %v  ·  %d × %s  ·  %d %s on %d %s", p, p.Deployment.Engine, p.Accelerators(),
-		d.system.Accelerator.Title, p.Replicas, plural(p.Replicas, "instance"), p.Layout.Nodes*p.Replicas, plural(p.Layout.Nodes*p.Replicas, "node part")))
+	d.text(margin, 66, 13.5, inks.soft, "400", "start", fmt.Sprintf("%s  ·  %v  ·  %d × %s  ·  %s", p, p.Deployment.Engine, p.Accelerators(), d.system.Accelerator.Title, d.where()))
 	if p.Replicas > 1 {
 		d.text(margin, 86, 12, inks.faint, "400", "start", "One instance is drawn; the others are alike.")
 	}
@@ -149,11 +148,20 @@ func (d *drawing) head(width float64) {
 	figure(fmt.Sprintf("%.0f", p.PerAccelerator.Value), "tokens/s each")
 }
 
-func plural(n int, noun string) string {
-	if n == 1 {
-		return noun
+// where says how many instances there are and what each takes.
+func (d *drawing) where() string {
+	l, n := d.plan.Layout, d.plan.Replicas
+	each := fmt.Sprintf("%d nodes", l.Nodes)
+	switch {
+	case l.Nodes == 1 && l.Ranks == d.system.PerNode:
+		each = "a node"
+	case l.Nodes == 1:
+		each = fmt.Sprintf("%d of %d in a node", l.Ranks, d.system.PerNode)
 	}
-	return noun + "s"
+	if n == 1 {
+		return "one instance on " + each
+	}
+	return fmt.Sprintf("%d instances, each on %s", n, each)
 }
 
 // nodes draws nodes as cards, each with its accelerators, and the network below each row of cards.
@@ -169,7 +177,12 @@ func (d *drawing) nodes() (width, height float64) {
 		cardWidth = max(cardWidth, 220)
 	}
 	rows := (shown + columns - 1) / columns
+	columns = (shown + rows - 1) / rows
 	y := headHeight
+	if rows > 1 { // one network
+		pitch := cardHeight + railHeight + cardGap*.6
+		d.line(margin-9, y+cardHeight+26.5, margin-9, y+cardHeight+26.5+float64(rows-1)*pitch, 4, d.networkInk())
+	}
 	for row := range rows {
 		first := row * columns
 		last := min(first+columns, shown)
@@ -179,7 +192,7 @@ func (d *drawing) nodes() (width, height float64) {
 		}
 		y += cardHeight
 		if l.Nodes > 1 {
-			d.network(y, float64(last-first)*(cardWidth+cardGap)-cardGap, row == 0)
+			d.network(y, float64(last-first)*(cardWidth+cardGap)-cardGap, row == 0, rows > 1)
 			y += railHeight
 		}
 		y += cardGap * .6
@@ -229,8 +242,21 @@ func (d *drawing) card(x, y, w, h float64, node, across int, networked bool) {
 // rail is the colour of a rail.
 func rail(slot, of int) string { return fmt.Sprintf("hsl(%d 55%% 55%%)", slot*300/max(of, 1)+200) }
 
-func (d *drawing) network(y, w float64, label bool) {
-	d.box(margin, y+22, w, 9, 4.5, "#dfe5ee", "none")
+// networkInk is the scale-up fabric's where that joins nodes.
+func (d *drawing) networkInk() string {
+	if d.system.ScaleUp.Domain > d.system.PerNode {
+		return "#9bb0d0"
+	}
+	return "#dfe5ee"
+}
+
+func (d *drawing) network(y, w float64, label, joined bool) {
+	x := margin
+	if joined {
+		x -= 11
+		w += 11
+	}
+	d.box(x, y+22, w, 9, 4.5, d.networkInk(), "none")
 	if label {
 		out := d.system.ScaleOut
 		text := fmt.Sprintf("network, %.0f GB/s a rank", out.Bandwidth.Value/1e9)
@@ -255,7 +281,7 @@ func (d *drawing) tile(x, y float64, at plan.Place) {
 		name    string
 		n, of   int
 		visible bool
-	}{{"tp", at.TP, c.TP, true}, {"dp", at.DP, c.DP, true}, {"pp", at.PP, c.PP, true}, {"ep", at.EP, c.EP, c.DP != c.EP && c.TP != c.EP}} {
+	}{{"tp", at.TP, c.TP, true}, {"dp", at.DP, c.DP, true}, {"pp", at.PP, c.PP, true}, {"ep", at.EP, c.EP, c.MoETP > 1}} {
 		if g.of > 1 && g.visible {
 			job = append(job, fmt.Sprintf("%s%d", g.name, g.n))
 		}
@@ -373,13 +399,17 @@ func wrapped(s accel.Shape) string {
 	return strings.Join(out, ", ")
 }
 
-// legend explains colours.
-func (d *drawing) legend(y float64) {
+// legend explains colours, and returns how far down it goes.
+func (d *drawing) legend(y, width float64) float64 {
 	x := margin
 	entry := func(color, label string) {
+		w := 30 + 5.6*float64(len(label))
+		if x+w > width && x > margin {
+			x, y = margin, y+22
+		}
 		d.box(x, y, 12, 12, 2, color, "none")
 		d.text(x+18, y+10, 11, inks.soft, "400", "start", label)
-		x += 30 + 6.1*float64(len(label))
+		x += w
 	}
 	gib := func(n int64) string { return fmt.Sprintf("%.1f GiB", float64(n)/(1<<30)) }
 	m := d.plan.Memory
@@ -394,4 +424,5 @@ func (d *drawing) legend(y float64) {
 		entry("hsl(164 62% 40%)", fmt.Sprintf("experts of layer %d, the worst balanced: darker is more tokens", withExperts(d.plan.Deployment.Model)[d.layer]))
 		entry("#c2255c", "outlined: replicated")
 	}
+	return y
 }
