@@ -19,7 +19,7 @@ type Point struct {
 // How much effects may differ from what refines them is their prior variance, of logs. Values are few and round: the fit is
 // not sensitive to them.
 const (
-	baseVariance       = 1.
+	baseVariance       = .1
 	familyVariance     = .05
 	loadVariance       = .01
 	shapeVariance      = .03 // of the dependence on prompt and answer, of TTFT
@@ -122,7 +122,7 @@ func (c *Calibration) fitted(rows []*row) *Calibration {
 	slices.SortStableFunc(rows, func(a, b *row) int { return a.keys[levelDeployment].compare(b.keys[levelDeployment]) })
 	out := &Calibration{}
 	out.tpot = c.tpot.refit(rows, outParts[:], false, func(r *row, x *[maxParts]float64) float64 {
-		pr := r.prepared.prompt(r.workload)
+		pr := r.prepared.prompt(r.workload, false)
 		_, running, _ := r.prepared.load(r.workload)
 		r.prepared.decode(x, r.workload, running, &pr)
 		return r.tpot
@@ -132,7 +132,7 @@ func (c *Calibration) fitted(rows []*row) *Calibration {
 		out.tpot.resolve(&r.prepared.tpot, &r.keys, outParts[:], known)
 	}
 	out.ttft = c.ttft.refit(rows, inParts[:], true, func(r *row, x *[maxParts]float64) float64 {
-		pr := r.prepared.prompt(r.workload)
+		pr := r.prepared.prompt(r.workload, false)
 		var e Estimate
 		r.prepared.closed(&e, r.workload)
 		_, running, waiting := r.prepared.load(r.workload)
@@ -226,7 +226,7 @@ func (f *fit) refit(rows []*row, parts []part, ttft bool, work func(*row, *[maxP
 		base[i] = unknown(f.base[i], loose*baseVariance)
 	}
 	for i := range rows {
-		o := observation{base: base, f: features(rows[i].workload)}
+		o := observation{base: base, f: rows[i].prepared.features(rows[i].workload)}
 		measured := work(rows[i], &o.parts)
 		if measured <= 0 {
 			continue

@@ -84,6 +84,18 @@ func distinct(domains, k, groups float64) float64 {
 	return max(d, 1)
 }
 
+// ranks is a group of ranks. Between devices of one chip, of which no rate is known, it takes that of all links of the chip.
+func (s System) ranks(n int) (Group, error) {
+	g, err := s.Group(n)
+	if g.Up.Ring == 0 {
+		g.Up.Ring = s.ScaleUp.Bandwidth.Value
+	}
+	if g.Up.AllToAll == 0 {
+		g.Up.AllToAll = s.ScaleUp.Bandwidth.Value
+	}
+	return g, err
+}
+
 // communicate fills in what ranks exchange in a step. routed is how many layers have routed experts.
 func (p *Prepared) communicate(d Deployment, par Parallelism, routed float64) error {
 	s, hidden := d.System, float64(d.Model.Hidden)
@@ -95,7 +107,7 @@ func (p *Prepared) communicate(d Deployment, par Parallelism, routed float64) er
 		reduces -= routed // the expert part ends in an exchange instead
 	}
 	if par.TP > 1 {
-		g, err := s.Group(par.TP)
+		g, err := s.ranks(par.TP)
 		if err != nil {
 			return err
 		}
@@ -106,7 +118,7 @@ func (p *Prepared) communicate(d Deployment, par Parallelism, routed float64) er
 		}
 	}
 	if spread && ranks > 1 {
-		g, err := s.Group(ranks)
+		g, err := s.ranks(ranks)
 		if err != nil {
 			return err
 		}

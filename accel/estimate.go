@@ -180,7 +180,5 @@ func (p *Prepared) Estimate(w Workload) (Estimate, error) {
 	return e, nil
 }
 
-// seconds is a duration, kept within what one can hold.
-func seconds(s float64) time.Duration {
-	return time.Duration(math.Min(s*1e9, math.MaxInt64/4) + .5)
-}
+// seconds is a duration of at most a year, so that sums of a few do not overflow.
+func seconds(s float64) time.Duration { return time.Duration(math.Round(min(s, 365*86400) * 1e9)) }

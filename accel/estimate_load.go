@@ -8,9 +8,9 @@ import (
 
 // closed estimates a closed loop.
 func (p *Prepared) closed(e *Estimate, w Workload) {
-	pr := p.prompt(w)
+	pr := p.prompt(w, false)
 	room, running, waiting := p.load(w)
-	f := features(w)
+	f := p.features(w)
 
 	var x [maxParts]float64
 	p.decode(&x, w, running, &pr)

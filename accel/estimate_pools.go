@@ -46,7 +46,7 @@ type flow struct {
 }
 
 // Estimate says what to expect of both pools together; the load of the workload is theirs. Prompts arrive at random and are
-// prefilled one at a time on each rank; what prefill and decode take is what the two deployments take, without what they
+// prefilled in full steps; what prefill and decode take is what the two deployments take, without what they
 // cost each other. Calibration of these parts is of aggregated serving, so Evidence is at most [EngineMeasured].
 func (p Pools) Estimate(w Workload) (Estimate, error) {
 	if err := p.validate(); err != nil {
@@ -88,42 +88,61 @@ func (p Pools) at(w Workload, decoding float64) flow {
 	var f flow
 	n := float64(p.DecodeInstances)
 	w.Concurrency, w.Rate = decoding/n, 0
-	load := features(w)
+	load := p.Decode.features(w)
 
-	var x [maxParts]float64
-	p.Decode.decode(&x, w, max(decoding/n/p.Decode.dp, 1), nil)
-	p.Decode.tpot.apply(&x, &load)
-	tpot := f.e.fill(&f.e.TPOTTerms, outParts[:], &x)
+	var y [maxParts]float64
+	p.Decode.decode(&y, w, max(decoding/n/p.Decode.dp, 1), nil)
+	p.Decode.tpot.apply(&y, &load)
+	tpot := f.e.fill(&f.e.TPOTTerms, outParts[:], &y)
 	if p.Decode.overlap {
 		tpot -= f.e.hide(&f.e.TPOTTerms)
 	}
 	f.e.TPOT, f.e.Step = p.Decode.tpot.interval(tpot), tpot
 
-	w.Concurrency = p.Prefill.dp // each rank has one prompt
-	load = features(w)
-	x = [maxParts]float64{}
-	pr := p.Prefill.prompt(w)
-	p.Prefill.first(&x, w, 1, 0, tpot.Seconds(), &pr)
-	x[inStep] = 0
-	p.Prefill.ttft.apply(&x, &load)
-	busy := 0. // of a rank, for one prompt
-	for i := range inRequest {
-		busy += x[i]
-	}
+	busy := p.share(w)
 	servers := p.Prefill.dp * float64(p.PrefillInstances)
 	most := servers / busy
 	f.rate = min(decoding/(max(float64(w.OutputTokens-1), 1)*tpot.Seconds()), .999*most)
 	used := f.rate / most
 	// M/D/k by Sakasegawa's approximation.
 	f.queue = busy / 2 * math.Pow(used, math.Sqrt(2*(servers+1))-1) / (servers * (1 - used))
+	alone, x := p.prefill(w, tpot.Seconds())
 	f.e.fill(&f.e.TTFTTerms, inParts[:], &x)
-	f.e.Prefill = seconds(busy)
+	f.e.Prefill = seconds(alone)
 	f.e.TTFTTerms[OtherPrefill] = seconds(f.queue)
 	f.e.TTFTTerms[StageHops] += seconds(p.Decode.kv.Bytes(w.InputTokens) / p.transfer())
 	f.e.TTFTTerms[StepWait] = tpot
 	f.first = f.e.TTFTTerms.Total().Seconds()
 	f.total = f.rate * (f.first + float64(w.OutputTokens-1)*tpot.Seconds())
 	return f
+}
+
+// prefill is how long a prompt keeps a rank of the prefill pool busy on its own, and the parts of TTFT.
+func (p Pools) prefill(w Workload, tpot float64) (alone float64, x [maxParts]float64) {
+	w.Concurrency = p.Prefill.dp // each rank has one prompt
+	load := p.Prefill.features(w)
+	pr := p.Prefill.prompt(w, false)
+	p.Prefill.first(&x, w, 1, 0, tpot, &pr)
+	x[inStep] = 0
+	p.Prefill.ttft.apply(&x, &load)
+	for i := range inRequest {
+		alone += x[i]
+	}
+	return alone, x
+}
+
+// share is how long a prompt keeps a rank of the prefill pool busy when steps are full of prompts: that is what prompts cost
+// aggregated serving, so those factors apply.
+func (p Pools) share(w Workload) float64 {
+	pr := p.Prefill.prompt(w, true)
+	k := &p.Prefill.tpot.factors
+	exchange := pr.reduce*k[outPrefillComm] + pr.kernel*k[outKernel]
+	work := (pr.weights+pr.experts)*k[outWeights] + pr.dense*k[outPrefillDense] + pr.routed*k[outPrefillRouted] +
+		pr.scores*k[outPrefillScores] + pr.cached*k[outKV]
+	if p.Prefill.overlap {
+		exchange -= overlapShare * min(exchange, work)
+	}
+	return work + exchange + pr.layers*k[outPrefillLayers] + pr.hops*k[outHops]
 }
 
 func (p Pools) transfer() float64 {

@@ -17,6 +17,7 @@ type Prepared struct {
 	denseToken  float64 // products of a token of the rank, without head
 	headToken   float64
 	routedToken float64 // products with routed experts, for each token of all ranks that share them
+	routedPad   float64 // products that fill up tiles, if every expert of the rank has tokens
 	kinds       [MaxKinds]attentionCost
 
 	expertLog    float64 // log of the chance that a token does not go to a given expert; 0 without experts
@@ -154,6 +155,7 @@ func (p *Prepared) work(d Deployment, memory Memory) error {
 			cut := float64(f.ExpertParams(m.Hidden)) / float64(par.MoETP)
 			p.readExperts += n * held * cut * prec.Experts.Bytes()
 			p.routedToken += n * 2 * float64(f.TopK) * cut / p.ep / expertRate / d.ExpertBalance
+			p.routedPad += n * held * expertTile / 2 * 2 * cut / expertRate
 			p.expertLog = math.Log1p(-min(float64(f.TopK)/float64(f.Experts), 1-1e-9))
 		}
 		p.kinds[i] = k.Attention.cost(n, par.TP, prec.KV, mathRate, bandwidth)
@@ -180,6 +182,9 @@ func (p *Prepared) work(d Deployment, memory Memory) error {
 	p.fullSequence = d.Engine == TensorRTLLM
 	return nil
 }
+
+// expertTile is rows of a tile of grouped products: those of an expert are filled up to whole tiles, half a tile on average.
+const expertTile = 64
 
 // cost is what queries of n layers cost on a rank.
 func (a Attention) cost(n float64, tp int, kv DType, rate, bandwidth float64) attentionCost {

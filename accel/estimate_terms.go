@@ -119,25 +119,31 @@ var inParts = [numIn]part{
 	inRoom:        {"room", RoomWait, familyMemory, .5},
 }
 
-// prompt is the work of one prompt on a rank that has nothing else to do.
+// prompt is seconds of one prompt, by part.
 type prompt struct {
 	weights, experts, dense, routed, scores, cached, reduce, kernel, hops, layers, calls float64
 }
 
-func (p *Prepared) prompt(w Workload) prompt {
+// prompt is the work of a prompt, either on a rank that has nothing else to do, or as a share of steps that are full of
+// prompts.
+func (p *Prepared) prompt(w Workload, full bool) prompt {
 	tokens := float64(w.InputTokens - w.CachedTokens)
 	cached := float64(w.CachedTokens)
-	steps := math.Ceil(tokens / p.chunk)
+	steps := tokens / p.chunk
+	if !full {
+		steps = math.Ceil(steps)
+	}
 	// All DP ranks are taken to have a prompt when experts work: they share them.
 	group := tokens * p.dp
+	touched := p.touched(group / steps)
 	pr := prompt{
 		weights: steps * p.readWeights,
-		experts: steps * p.readExperts * p.touched(group/steps),
+		experts: steps * touched * p.readExperts,
 		dense:   tokens*p.denseToken + p.headToken,
-		routed:  group * p.routedToken,
+		routed:  group*p.routedToken + steps*touched*p.routedPad,
 		reduce:  tokens * (p.reduceToken + p.spreadToken),
 		kernel:  steps*p.kernelStep + tokens*p.kernelToken,
-		hops:    p.hops*1e-5 + tokens*p.hopToken,
+		hops:    steps*p.hops*1e-5 + tokens*p.hopToken,
 		layers:  steps * p.layers * 1e-6,
 		calls:   steps * (p.reduceCalls + p.spreadCalls) * 1e-6,
 	}
@@ -174,7 +180,8 @@ func (p *Prepared) decode(x *[maxParts]float64, w Workload, running float64, pr 
 	group := tokens * p.dp
 	context := float64(w.InputTokens) + float64(w.OutputTokens)/2
 	x[outWeights] = p.readWeights + p.drafts*p.readMTP
-	x[outExperts] = p.readExperts * p.touched(group)
+	touched := p.touched(group)
+	x[outExperts] = touched * p.readExperts
 	for i := range p.kinds {
 		k := &p.kinds[i]
 		seen := sees(context, k.limit)
@@ -182,7 +189,7 @@ func (p *Prepared) decode(x *[maxParts]float64, w Workload, running float64, pr 
 		x[outScores] += tokens * (seen*k.score + context*k.index + k.state)
 	}
 	x[outDense] = tokens * (p.denseToken + p.headToken)
-	x[outRouted] = group * p.routedToken
+	x[outRouted] = group*p.routedToken + touched*p.routedPad
 	x[outReduce] = tokens * p.reduceToken
 	x[outReduceCalls] = (p.reduceCalls+p.spreadCalls)*1e-6 + p.reduceFar
 	x[outSpread] = tokens * p.spreadToken
@@ -227,7 +234,7 @@ func (p *Prepared) first(x *[maxParts]float64, w Workload, running, waiting, tpo
 // Features, beside parts, that factors depend on.
 const (
 	featureOne    = iota
-	featureLoad   // requests in flight
+	featureLoad   // requests in flight of a DP rank
 	featureInput  // tokens to prefill
 	featureOutput // tokens of an answer
 	numFeatures
@@ -236,9 +243,9 @@ const (
 var featureNames = [numFeatures]string{"one", "load", "input", "output"}
 
 // features are centred and scaled logs, held within the range that measurements span.
-func features(w Workload) (f [numFeatures]float64) {
+func (p *Prepared) features(w Workload) (f [numFeatures]float64) {
 	f[featureOne] = 1
-	f[featureLoad] = math.Log(min(max(w.Concurrency, 1), 2048)/24) / 1.5
+	f[featureLoad] = math.Log(min(max(w.Concurrency/p.dp, 1), 2048)/24) / 1.5
 	f[featureInput] = math.Log(min(max(float64(w.InputTokens-w.CachedTokens), 64), 65536)/2048) / 1.2
 	f[featureOutput] = math.Log(min(max(float64(w.OutputTokens), 64), 16384)/1024) / 1.2
 	return f
