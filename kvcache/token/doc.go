@@ -7,8 +7,8 @@
 //	ids = tok.AppendSpecial(ids[:0], []byte("<|im_start|>user\nHello<|im_end|>\n"))
 //
 // [Tokenizer.Append] is for text of users: whatever it contains, no special token comes of it. [Tokenizer.AppendSpecial] is
-// for what a chat template has rendered, in which special tokens stand by name. A template that inserts a user's text
-// should have it encoded apart. [Tokenizer.AppendText] turns ids back into text, and [LoadTiktoken] reads tiktoken files.
+// for what a chat template has rendered, in which special tokens stand by name, and [Tokenizer.AppendParts] for a text that
+// has both. Package chat renders templates. [Tokenizer.AppendText] turns ids back into text, and [LoadTiktoken] reads tiktoken files.
 //
 // A [Cache] encodes prompts of which the beginning is known, as those of a conversation are, in the time that their last
 // turn takes, and gives out ids part by part, so that blocks are hashed while the rest is encoded.
