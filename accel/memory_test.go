@@ -269,6 +269,16 @@ func TestMemoryProperties(t *testing.T) {
 	})
 }
 
+// A planner asks for thousands of layouts.
+func TestMemoryDoesNotAllocate(t *testing.T) {
+	d := deployment(t, "deepseek-ai/DeepSeek-R1", "gb200-nvl72", accel.Parallelism{TP: 2, DP: 16, EP: 32, PP: 2})
+	assert.Zero(t, testing.AllocsPerRun(100, func() {
+		if _, err := d.Memory(); err != nil {
+			t.Error(err)
+		}
+	}))
+}
+
 func BenchmarkMemory(b *testing.B) {
 	d := deployment(b, "deepseek-ai/DeepSeek-R1", "gb200-nvl72", accel.Parallelism{TP: 1, DP: 32, EP: 32})
 	b.ReportAllocs()

@@ -1,6 +1,7 @@
 package accel
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -32,7 +33,7 @@ func decodeObject(data []byte) (map[string]any, error) {
 		return nil, &FieldError{Field: "len(config)", Value: len(data), Want: fmt.Sprintf("must be at most %d bytes", maxConfig)}
 	}
 	var values map[string]any
-	dec := json.NewDecoder(strings.NewReader(string(data)))
+	dec := json.NewDecoder(bytes.NewReader(quoteNaN(data)))
 	dec.UseNumber()
 	if err := dec.Decode(&values); err != nil {
 		return nil, err
@@ -44,6 +45,39 @@ func decodeObject(data []byte) (map[string]any, error) {
 		return nil, errors.New("no object")
 	}
 	return values, nil
+}
+
+// quoteNaN makes strings of the NaN and Infinity that Python writes, so that only a field that is read is refused for it.
+func quoteNaN(data []byte) []byte {
+	var out []byte
+	text := false
+	for i := 0; i < len(data); i++ {
+		switch {
+		case text && data[i] == '\\' && i+1 < len(data):
+			out = append(out, data[i])
+			i++
+		case data[i] == '"':
+			text = !text
+		case !text:
+			if word := nan(data[i:]); word != nil {
+				out = append(append(append(out, '"'), word...), '"')
+				i += len(word) - 1
+				continue
+			}
+		}
+		out = append(out, data[i])
+	}
+	return out
+}
+
+// nan is the NaN or infinity that data begins with, or nil.
+func nan(data []byte) []byte {
+	for _, word := range []string{"NaN", "Infinity", "-Infinity"} {
+		if len(data) >= len(word) && string(data[:len(word)]) == word {
+			return data[:len(word)]
+		}
+	}
+	return nil
 }
 
 // families are the architectures that are known, each with what reads its layers.

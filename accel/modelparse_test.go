@@ -217,6 +217,11 @@ func TestParseModelRefuses(t *testing.T) {
 	_, err := accel.ParseModel("x", config(map[string]any{"hidden_size": 0, "vocab_size": nil}))
 	assert.ErrorContains(t, err, "config.hidden_size")
 	assert.ErrorContains(t, err, "config.vocab_size", "all problems at once")
+	small := string(config(nil))
+	_, err = accel.ParseModel("x", []byte(strings.Replace(small, "64", "-Infinity", 1)))
+	assert.ErrorContains(t, err, "config.hidden_size is -Infinity: must be a whole number")
+	_, err = accel.ParseModel("x", []byte(strings.TrimSuffix(small, "}")+`, "time_step_limit": [0.0, Infinity], "note": "a \"NaN\\"}`))
+	assert.NoError(t, err, "a field that nobody reads may be anything")
 	for _, text := range []string{"", "null", "[]", "{", "{} {}", `{"hidden_size": NaN}`} {
 		_, err := accel.ParseModel("x", []byte(text))
 		assert.Error(t, err, text)

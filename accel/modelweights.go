@@ -67,7 +67,7 @@ func (m *Model) StageWeights(p Parallelism, prec Precision, stage int, mtp bool)
 			w.addLayers(m.Hidden, m.Kinds[i], n, p, prec)
 		}
 	}
-	matrix := bytes(ceilDiv(int64(m.Vocab), int64(p.TP))*int64(m.Hidden), prec.Embed)
+	matrix := sizeOf(ceilDiv(int64(m.Vocab), int64(p.TP))*int64(m.Hidden), prec.Embed)
 	head, tail := stage == 0, stage == p.PP-1
 	if head {
 		w.Embedding += matrix
@@ -82,7 +82,7 @@ func (m *Model) StageWeights(p Parallelism, prec Precision, stage int, mtp bool)
 		var extra Weights
 		extra.addLayers(m.Hidden, m.Kinds[m.MTPKind], m.MTPLayers, p, prec)
 		h := int64(m.Hidden)
-		extra.Dense += bytes(int64(m.MTPLayers)*2*h*h, prec.Weights)
+		extra.Dense += sizeOf(int64(m.MTPLayers)*2*h*h, prec.Weights)
 		extra.Other += int64(m.MTPLayers) * 3 * h * 2
 		w.MTP = extra.Total()
 	}
@@ -91,11 +91,11 @@ func (m *Model) StageWeights(p Parallelism, prec Precision, stage int, mtp bool)
 
 func (w *Weights) addLayers(hidden int, k Layer, layers int, p Parallelism, prec Precision) {
 	n, f := int64(layers), k.FFN
-	w.Attention += bytes(n*k.Attention.Params(hidden, p.TP), prec.Attention)
-	w.Dense += bytes(n*f.DenseParams(hidden, p.TP), prec.Weights)
+	w.Attention += sizeOf(n*k.Attention.Params(hidden, p.TP), prec.Attention)
+	w.Dense += sizeOf(n*f.DenseParams(hidden, p.TP), prec.Weights)
 	if f.Experts > 0 {
 		held := ceilDiv(int64(f.Experts+p.Redundant), int64(p.EP))
-		w.Experts += bytes(n*held*ceilDiv(f.ExpertParams(hidden), int64(p.MoETP)), prec.Experts)
+		w.Experts += sizeOf(n*held*ceilDiv(f.ExpertParams(hidden), int64(p.MoETP)), prec.Experts)
 		w.Other += 2 * n * f.RouterParams(hidden)
 	}
 	w.Other += 2 * n * int64(k.Norms)
@@ -115,4 +115,4 @@ func (m *Model) WeightBytes(p Parallelism, prec Precision) (Weights, error) {
 	return most, nil
 }
 
-func bytes(params int64, d DType) int64 { return int64(float64(params)*d.Bytes() + .5) }
+func sizeOf(params int64, d DType) int64 { return int64(float64(params)*d.Bytes() + .5) }

@@ -103,6 +103,7 @@ def pressure():
 ROOMY = ["--num-gpu-blocks-override", "1025"]
 TIGHT = ["--num-gpu-blocks-override", "130"]  # holds just one request of the greatest length
 SMALL = ["--num-gpu-blocks-override", "301"]
+SMALLER = ["--num-gpu-blocks-override", "151"]
 
 # Server flags, and the workloads that run one after another on that server, the prefix cache cleared between them.
 RUNS = {
@@ -112,7 +113,7 @@ RUNS = {
     "chats": (ROOMY, chats),
     "overload": (ROOMY, overload),
     "evictions": (SMALL, shared_prefixes),
-    "evicted-chats": (SMALL, chats),
+    "evicted-chats": (SMALLER, chats),
     "pressure": (TIGHT, pressure),
 }
 
@@ -193,7 +194,17 @@ class Events(threading.Thread):
 
 # The server.
 
+def answers():
+    try:
+        urllib.request.urlopen(URL + "/health", timeout=1)
+        return True
+    except OSError:
+        return False
+
+
 def start(flags, model, log, record):
+    if answers():
+        raise RuntimeError(f"something serves {URL} already")
     env = dict(
         os.environ, PYTHONPATH=str(HERE), INFERLOOM_RECORD=str(record), HF_HUB_OFFLINE="1", VLLM_NO_USAGE_STATS="1",
         VLLM_CPU_KVCACHE_SPACE="1", VLLM_CPU_OMP_THREADS_BIND="0", VLLM_SERVER_DEV_MODE="1",
@@ -214,11 +225,9 @@ def start(flags, model, log, record):
     for _ in range(600):
         if server.poll() is not None:
             raise RuntimeError(f"vLLM ended, see {log.name}")
-        try:
-            urllib.request.urlopen(URL + "/health", timeout=1)
+        if answers():
             return server
-        except OSError:
-            time.sleep(0.5)
+        time.sleep(0.5)
     server.terminate()
     raise RuntimeError(f"vLLM is not ready after five minutes, see {log.name}")
 

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/inferloom/inferloom/internal/engine"
 	"github.com/inferloom/inferloom/internal/report"
 	"github.com/inferloom/inferloom/internal/sim"
 	"github.com/inferloom/inferloom/internal/stats"
@@ -333,20 +334,13 @@ func (t *tuned) chart() *report.Chart {
 }
 
 var (
-	modelled = []string{
-		"The scheduler under test is the production code: filters, scorers, picker, ledger and prefix index",
-		"Queues, continuous batching and chunked prefill that share a token budget with decodes",
-		"A paged prefix cache in each engine, with least-recently-used eviction, and preemption when memory runs out",
-		"Metrics that are as old as the scrape interval",
+	modelled = append([]string{
+		"The scheduler under test is the production code: filters, scorers, picker, ledger and prefix index; so is its view of the engines, as old as -scrape says",
 		"Later turns of a chat wait for the answer to the turn before",
-	}
-	notModelled = []string{
-		"Network, tokenization and the gateway's own time: they take no time here",
-		"Attention that grows with the square of the prompt in prefill; speculative decoding; sliding windows",
-		"KV offload, and transfers between engines",
-		"Differences between engines of the same kind, and noise in step times",
-		"Clients that give up or try again",
-	}
+	}, engine.Modelled...)
+	notModelled = append([]string{
+		"The network, and the gateway's own time: they take no time here; clients that give up or try again",
+	}, engine.NotModelled...)
 	methods = []string{
 		"Each policy meets the same requests at the same times, once for each seed; differences are taken seed by seed, so that what makes a seed hard for all does not widen the interval. Intervals contain the truth with a probability of 95 % each; with twenty, expect one to miss.",
 		"What a policy bears is found by bisection, to 5 %, on traffic of seeds that the comparison does not use (the median of three; one with a trace): the greatest rate at which, in the second half of a run, as many requests complete as arrive, but for 2 %. In runs of minutes it can be off by a tenth.",

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"testing"
-	"time"
 
 	"github.com/inferloom/inferloom/internal/engine"
 	"github.com/inferloom/inferloom/internal/workload"
@@ -55,28 +54,7 @@ func loop(tb testing.TB, rate float64) (workload.Source, string) {
 		}
 		return source, "chats"
 	}
-	requests := mooncake(tb, path)
-	length := requests[len(requests)-1].At + time.Second
-	scale := float64(len(requests)) / length.Seconds() / rate
-	return func(yield func(workload.Request, error) bool) {
-		for lap := 0; ; lap++ {
-			for i := range requests {
-				w := requests[i]
-				w.At = time.Duration(float64(w.At+time.Duration(lap)*length) * scale)
-				w.Session += lap * len(requests)
-				if lap > 0 {
-					pieces := make([]workload.Piece, len(w.Messages[0].Pieces))
-					for j, p := range w.Messages[0].Pieces {
-						pieces[j] = workload.Piece{ID: p.ID + uint64(lap)<<40, Tokens: p.Tokens}
-					}
-					w.Messages = []workload.Message{{Role: workload.User, Pieces: pieces}}
-				}
-				if !yield(w, nil) {
-					return
-				}
-			}
-		}
-	}, "mooncake"
+	return rotated(mooncake(tb, path), 0, 1, rate), "mooncake"
 }
 
 func mooncake(tb testing.TB, path string) []workload.Request {

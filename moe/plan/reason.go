@@ -1,6 +1,10 @@
 package plan
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/inferloom/inferloom/accel"
+)
 
 // Reason is why a cut was refused.
 type Reason uint8
@@ -32,12 +36,23 @@ func (r Reason) String() string {
 // MarshalText writes the reason's name.
 func (r Reason) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
 
+// UnmarshalText reads it.
+func (r *Reason) UnmarshalText(text []byte) error {
+	for i, name := range reasonNames {
+		if name == string(text) {
+			*r = Reason(i)
+			return nil
+		}
+	}
+	return &accel.FieldError{Field: "reason", Value: string(text), Want: "must be the name of a Reason"}
+}
+
 // Refusal counts cuts that were refused for one reason.
 type Refusal struct {
-	Reason Reason
-	Cuts   int
+	Reason Reason `json:"reason"`
+	Cuts   int    `json:"cuts"`
 	// Nearest is what the cut that came nearest lacks; where nearness means nothing, the first one.
-	Nearest string
+	Nearest string `json:"nearest"`
 	miss    float64
 }
 

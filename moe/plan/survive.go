@@ -19,15 +19,15 @@ func (p *Plan) Cluster() moe.Cluster {
 
 // Survivor is an instance that has lost one accelerator or one node.
 type Survivor struct {
-	Lost  int   // the expert-parallel rank, or the node
-	Ranks []int // expert-parallel ranks that are gone
+	Lost  int   `json:"lost"`  // the expert-parallel rank, or the node
+	Ranks []int `json:"ranks"` // expert-parallel ranks that are gone
 	// Orphans is how many experts, over all layers, have no replica left, and so have to be loaded before it can go on.
-	Orphans int
+	Orphans int `json:"orphans"`
 	// Refits says if the slots that are left hold every expert. Copies is then how many experts are loaded or moved at
 	// least, and Balance that of the placement after it.
-	Refits  bool
-	Copies  int
-	Balance float64
+	Refits  bool    `json:"refits"`
+	Copies  int     `json:"copies"`
+	Balance float64 `json:"balance"`
 }
 
 // Survivors says what each single loss means for a placement of the plan's experts: of any accelerator or, with moe.AnyNode, any
