@@ -20,13 +20,23 @@
 //	               │                                                    │                     │
 //	               └── engine                         scheduling/prefix, scorers      metrics, discovery
 //
-// # What is useful alone
+// # Exact tokens
 //
-// Package [github.com/inferloom/inferloom/kvcache/token] turns prompts into the exact token ids of a model, and
-// [github.com/inferloom/inferloom/moe] decides where the experts of a mixture-of-experts model live.
+// Package [github.com/inferloom/inferloom/kvcache/token] turns text into the exact token ids of a model. Its subpackage
+// chat does so for chat requests, template and all; remote asks an engine. Either is given to gateway.Brain for a model, so
+// that prefixes are matched as the engine's cache matches them.
 //
-// # What stands in for engines
+// # Before anything is bought or deployed
 //
-// internal/engine models an inference engine as a state machine on an injected clock and internal/enginesim serves it
-// over HTTP; examples/modelserver runs it. It is a simulator and says so in what it answers.
+// Package [github.com/inferloom/inferloom/accel] knows accelerators, fabrics and models, what fits and how fast it would be.
+// [github.com/inferloom/inferloom/moe] decides where the experts of a mixture-of-experts model live; moe/plan searches
+// the parallelism and rank placement of a whole deployment, and moe/emit writes it down for engines and Kubernetes.
+// examples/planner is the three in one command.
+//
+// # The policy lab
+//
+// internal/engine models an inference engine as a state machine on an injected clock, checked step by step against vLLM.
+// internal/enginesim serves it over HTTP (examples/modelserver) and says so in what it answers; internal/sim drives a
+// thousand of them in virtual time behind the very scheduler that serves production (examples/simulate).
+// [github.com/inferloom/inferloom/gateway/record] records live traffic, without its texts, for the lab to replay.
 package inferloom
