@@ -34,9 +34,12 @@ func (e *Engine) Forecast(now time.Duration, r *Request) time.Duration {
 	f := forecast{e: e, running: e.shadows[:0], free: e.cache.free}
 	for _, s := range e.running {
 		// As after the step in flight.
-		x := shadow{left: s.known() - s.computed - s.scheduled, output: s.OutputTokens - s.produced, context: s.computed + s.scheduled, blocks: len(s.blocks)}
+		x := shadow{
+			left: s.known() - s.computed - s.scheduled, output: s.OutputTokens - s.produced, decodes: s.produced > 0,
+			context: s.computed + s.scheduled, blocks: len(s.blocks),
+		}
 		if x.left <= 0 && s.scheduled > 0 {
-			x.left = 1
+			x.left, x.decodes = 1, true
 			x.output--
 		}
 		if x.output == 0 {
@@ -64,7 +67,10 @@ func (e *Engine) Forecast(now time.Duration, r *Request) time.Duration {
 			}
 			f.free -= need + hitsFree
 			computed := max(hits*e.o.BlockTokens, min(waiting.LoadedTokens, known-1))
-			f.running = append(f.running, shadow{left: known - computed, output: waiting.OutputTokens - produced, context: computed, blocks: need + hitsFree})
+			f.running = append(f.running, shadow{
+				left: known - computed, output: waiting.OutputTokens - produced, decodes: produced > 0,
+				context: computed, blocks: need + hitsFree,
+			})
 			shortest = f.schedule(&p, &f.running[len(f.running)-1], shortest)
 			if next == nil {
 				f.own = len(f.running)
@@ -78,7 +84,7 @@ func (e *Engine) Forecast(now time.Duration, r *Request) time.Duration {
 		}
 		n := time.Duration(steps)
 		at += e.cost.step(&p) + (n-1)*e.cost.decode(p.decodes, p.contextTokens+p.decodes*steps/2)
-		if f.end(steps) || len(f.running) == 0 {
+		if f.end(steps) {
 			e.shadows = f.running
 			return at - now
 		}
@@ -117,9 +123,10 @@ type forecast struct {
 
 // shadow is what a running sequence is in a forecast.
 type shadow struct {
-	left      int // tokens until it produces the next
-	output    int // tokens to produce
-	context   int // tokens whose KV is there
+	left      int  // tokens until it produces the next
+	output    int  // tokens to produce
+	decodes   bool // it has produced one
+	context   int  // tokens whose KV is there
 	blocks    int
 	scheduled int
 }
@@ -128,7 +135,7 @@ type shadow struct {
 func (f *forecast) schedule(p *plan, x *shadow, shortest int) int {
 	x.scheduled = min(x.left, p.budget)
 	p.budget -= x.scheduled
-	if x.left == 1 && x.scheduled == 1 {
+	if x.decodes && x.left == 1 && x.scheduled == 1 {
 		p.decodes++
 		p.contextTokens += x.context + 1
 		if shortest == 0 || x.output < shortest {
@@ -152,7 +159,7 @@ func (f *forecast) end(steps int) bool {
 		x := f.running[i]
 		x.context += x.scheduled * steps
 		if x.left -= x.scheduled; x.left == 0 {
-			x.left = 1
+			x.left, x.decodes = 1, true
 			x.output -= steps
 			blocks := f.e.blocksFor(x.context)
 			if grown := blocks - x.blocks; grown > 0 && x.output > 0 {
