@@ -12,7 +12,7 @@ import (
 	"github.com/inferloom/inferloom/accel"
 )
 
-// errors are relative errors of estimates, and how many measurements lie in their intervals.
+// figures are relative errors of estimates, and how many measurements lie in their intervals.
 type figures struct {
 	errors []float64
 	inside int
@@ -160,7 +160,7 @@ func leaveOut(w io.Writer, title string, all []measurement, group func(measureme
 	of := map[string]*both{}
 	for name := range names {
 		rest, test := split(all, func(m measurement) bool { return group(m) == name })
-		c, err := accel.Fit(points(rest))
+		c, err := accel.Uncalibrated().Calibrate(points(rest)) // without intervals
 		if err != nil {
 			return err
 		}
@@ -172,12 +172,15 @@ func leaveOut(w io.Writer, title string, all []measurement, group func(measureme
 			_ = pooled.add(c, m)
 		}
 	}
-	fmt.Fprintf(w, "\n%s, TPOT\n\n%s", title, tableHead)
+	fmt.Fprintf(w, "\n%s (median / mean / p90 %%)\n\n| | rows | TPOT | TTFT |\n|---|---|---|---|\n", title)
+	of["together"] = &pooled
 	for _, name := range slices.Sorted(maps.Keys(of)) {
-		line(w, name, &of[name].tpot)
+		b := of[name]
+		short := func(f *figures) string {
+			return fmt.Sprintf("%.1f / %.1f / %.1f", 100*f.quantile(.5), 100*f.mean(), 100*f.quantile(.9))
+		}
+		fmt.Fprintf(w, "| %s | %d | %s | %s |\n", name, len(b.tpot.errors), short(&b.tpot), short(&b.ttft))
 	}
-	line(w, "together", &pooled.tpot)
-	line(w, "together, TTFT", &pooled.ttft)
 	return nil
 }
 

@@ -3,6 +3,7 @@
 //
 //	go run ./accel/internal/fit -csv silicon_sample.csv -o accel/calibration.txt
 //	go run ./accel/internal/fit -csv silicon_sample.csv -evaluate
+//	go run ./accel/internal/fit -csv other.csv -score
 package main
 
 import (
@@ -27,15 +28,15 @@ func main() {
 	out := flag.String("o", "", "where the table goes")
 	evaluate := flag.Bool("evaluate", false, "print errors of fits on what they have not seen")
 	seeds := flag.Int("splits", 5, "how many splits to evaluate on")
-	brief := flag.Bool("brief", false, "evaluate on splits only")
+	score := flag.Bool("score", false, "print errors of the built-in table, which should not have seen the file")
 	flag.Parse()
-	if err := run(*file, *out, *evaluate, *seeds, *brief); err != nil {
+	if err := run(*file, *out, *evaluate, *seeds, *score); err != nil {
 		fmt.Fprintln(os.Stderr, "fit:", err)
 		os.Exit(1)
 	}
 }
 
-func run(file, out string, evaluate bool, seeds int, brief bool) error {
+func run(file, out string, evaluate bool, seeds int, score bool) error {
 	f, err := os.Open(file)
 	if err != nil {
 		return err
@@ -53,12 +54,16 @@ func run(file, out string, evaluate bool, seeds int, brief bool) error {
 	for _, why := range slices.Sorted(maps.Keys(dropped)) {
 		fmt.Fprintf(os.Stderr, "  %d %s\n", dropped[why], why)
 	}
+	if score {
+		fmt.Printf("Built-in table\n\n%s", tableHead)
+		if _, err := plain(os.Stdout, "aggregated", accel.Calibrated(), all); err != nil {
+			return err
+		}
+		return disaggregated(os.Stdout, file)
+	}
 	if evaluate {
 		if _, err := splits(os.Stdout, all, seeds); err != nil {
 			return err
-		}
-		if brief {
-			return nil
 		}
 		fmt.Printf("\nNothing held out\n\n%s", tableHead)
 		if _, err := plain(os.Stdout, "no calibration", accel.Uncalibrated(), all); err != nil {

@@ -34,20 +34,9 @@ type measurement struct {
 // Where the quantisation is absent it is the precision, and where that is absent too BF16, the type of the checkpoints in
 // question. dropped counts what was left out, by reason.
 func read(r io.Reader) (kept []measurement, dropped map[string]int, err error) {
-	in := csv.NewReader(r)
-	header, err := in.Read()
+	in, column, err := open(r)
 	if err != nil {
 		return nil, nil, err
-	}
-	column := map[string]int{}
-	for i, name := range header {
-		column[name] = i
-	}
-	for _, name := range []string{"concurrency", "backend", "model_path", "system", "precision", "mode", "isl", "osl", "gemm_quant_mode",
-		"moe_quant_mode", "tp_size", "attention_dp_size", "moe_tp_size", "moe_ep_size", "silicon_ttft_ms", "silicon_tpot_ms"} {
-		if _, ok := column[name]; !ok {
-			return nil, nil, fmt.Errorf("column %s is missing", name)
-		}
 	}
 	dropped = map[string]int{}
 	seen := map[string]bool{}
@@ -74,6 +63,26 @@ func read(r io.Reader) (kept []measurement, dropped map[string]int, err error) {
 		}
 		kept = append(kept, m)
 	}
+}
+
+// open reads the header.
+func open(r io.Reader) (*csv.Reader, map[string]int, error) {
+	in := csv.NewReader(r)
+	header, err := in.Read()
+	if err != nil {
+		return nil, nil, err
+	}
+	column := map[string]int{}
+	for i, name := range header {
+		column[name] = i
+	}
+	for _, name := range []string{"concurrency", "backend", "model_path", "system", "precision", "mode", "isl", "osl", "gemm_quant_mode",
+		"moe_quant_mode", "tp_size", "attention_dp_size", "moe_tp_size", "moe_ep_size", "silicon_ttft_ms", "silicon_tpot_ms"} {
+		if _, ok := column[name]; !ok {
+			return nil, nil, fmt.Errorf("column %s is missing", name)
+		}
+	}
+	return in, column, nil
 }
 
 var engines = map[string]accel.Engine{"vllm": accel.VLLM, "sglang": accel.SGLang, "trtllm": accel.TensorRTLLM}
@@ -119,13 +128,7 @@ func (n names) parse(cell func(string) string) (measurement, string) {
 	if cell("mode") != "agg" {
 		return m, "not aggregated serving"
 	}
-	number := func(name string) int {
-		v, err := strconv.ParseFloat(cell(name), 64)
-		if err != nil || v != math.Trunc(v) || math.Abs(v) > 1e9 {
-			return 0
-		}
-		return int(v)
-	}
+	number := func(name string) int { return whole(cell(name)) }
 	few := func(n int) bool { return n == 1 || n == 2 || n == 4 || n == 8 }
 	tp, moeTP, ep, dp := number("tp_size"), number("moe_tp_size"), number("moe_ep_size"), 1
 	if m.dp = cell("attention_dp_size") != ""; m.dp {
@@ -172,14 +175,7 @@ func (n names) parse(cell func(string) string) (measurement, string) {
 	if memory, err := m.Deployment.Memory(); err != nil || memory.Fits(w.InputTokens+w.OutputTokens) != nil {
 		m.Deployment.MemoryFraction = .97 // it did fit, so the default cannot have been in force
 	}
-	ms := func(name string) time.Duration {
-		v, err := strconv.ParseFloat(cell(name), 64)
-		if err != nil || !(v > 0 && v < 1e9) {
-			return 0
-		}
-		return time.Duration(v * 1e6)
-	}
-	if m.TTFT, m.TPOT = ms("silicon_ttft_ms"), ms("silicon_tpot_ms"); m.TTFT == 0 || m.TPOT == 0 {
+	if m.TTFT, m.TPOT = milliseconds(cell("silicon_ttft_ms")), milliseconds(cell("silicon_tpot_ms")); m.TTFT == 0 || m.TPOT == 0 {
 		return m, "no measured times"
 	}
 	m.model = fmt.Sprintf("%d layers of %d", model.Layers(), model.Hidden)
@@ -220,4 +216,21 @@ func precision(m *accel.Model, precision, gemm, moe string) (p accel.Precision, 
 		p.Attention = accel.BF16
 	}
 	return p, stated, nil
+}
+
+// whole reads a whole number; anything else is 0.
+func whole(cell string) int {
+	v, err := strconv.ParseFloat(cell, 64)
+	if err != nil || v != math.Trunc(v) || math.Abs(v) > 1e9 {
+		return 0
+	}
+	return int(v)
+}
+
+func milliseconds(cell string) time.Duration {
+	v, err := strconv.ParseFloat(cell, 64)
+	if err != nil || !(v > 0 && v < 1e9) {
+		return 0
+	}
+	return time.Duration(v * 1e6)
 }
