@@ -7,11 +7,11 @@ import (
 	"io"
 	"net/url"
 	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/inferloom/inferloom/examples/internal/traffic"
+	"github.com/inferloom/inferloom/internal/report"
 )
 
 // config is what the flags say.
@@ -89,10 +89,8 @@ func (c config) validate() error {
 	bad := func(name string, value any, want string) {
 		errs = append(errs, fmt.Errorf("-%s is %v, want %s", name, value, want))
 	}
-	if c.report != "" {
-		if info, err := os.Stat(filepath.Dir(c.report)); err != nil || !info.IsDir() {
-			bad("report", fmt.Sprintf("%q", c.report), "a file in a folder that exists")
-		}
+	if err := report.CheckPath(c.report); err != nil {
+		bad("report", fmt.Sprintf("%q", c.report), fmt.Sprintf("a file in a folder that is there (%v)", err))
 	}
 	if c.compare {
 		if len(c.files) != 2 {

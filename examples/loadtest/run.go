@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"os"
 	"time"
 
 	"github.com/inferloom/inferloom/internal/cputime"
@@ -43,7 +42,7 @@ func publish(c config, r *result, stdout, stderr io.Writer) error {
 	} else if err := r.write(stdout); err != nil {
 		return err
 	}
-	return writePage(c.report, r.page())
+	return r.page().WriteFile(c.report)
 }
 
 // measure runs the test. The result is nil if nothing was sent.
@@ -114,21 +113,5 @@ func runCompare(c config, stdout io.Writer) error {
 	} else if err := both.write(stdout); err != nil {
 		return err
 	}
-	return writePage(c.report, both.page(c.args))
-}
-
-func writePage(path string, p report.Page) (err error) {
-	if path == "" {
-		return nil
-	}
-	f, err := os.Create(path)
-	if err != nil {
-		return fmt.Errorf("-report: %w", err)
-	}
-	defer func() {
-		if closed := f.Close(); err == nil {
-			err = closed
-		}
-	}()
-	return p.WriteHTML(f)
+	return both.page(c.args).WriteFile(c.report)
 }

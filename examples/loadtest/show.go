@@ -100,35 +100,14 @@ func (r *result) write(w io.Writer) error {
 	return err
 }
 
-// levels are where distribution functions are read.
-func levels() []float64 {
-	var l []float64
-	for i := 0; i <= 100; i += 2 {
-		l = append(l, float64(i)/100)
-	}
-	return append(l[:len(l)-1], 0.99, 0.995, 0.999, 1)
-}
-
-// cdf is a distribution function of one figure in several runs.
+// cdf is the distribution function of one figure in several runs.
 func cdf(title string, bound report.Number, names []string, of func(i int) []float64) *report.Chart {
-	c := &report.Chart{
-		Title: title, ReadAcross: true,
-		X: report.Axis{Label: title, Format: report.Seconds, Log: true},
-		Y: report.Axis{Label: "share of answered requests", Format: report.Percent, FromZero: true, To: 1},
+	sorted := make([][]float64, len(names))
+	for i := range names {
+		sorted[i] = slices.DeleteFunc(of(i), math.IsNaN)
+		slices.Sort(sorted[i])
 	}
-	if v := float64(bound); !math.IsNaN(v) {
-		c.Note, c.Mark = "The SLO's bound is "+report.Seconds(v)+".", v
-	}
-	for i, name := range names {
-		sorted := slices.DeleteFunc(slices.Clone(of(i)), math.IsNaN)
-		slices.Sort(sorted)
-		s := report.Series{Name: name, Y: levels()}
-		for _, q := range s.Y {
-			s.X = append(s.X, stats.Quantile(sorted, q))
-		}
-		c.Series = append(c.Series, s)
-	}
-	return c
+	return report.Distribution(title, "answered requests", max(0, float64(bound)), names, func(i int, q float64) float64 { return stats.Quantile(sorted[i], q) })
 }
 
 // course cuts the window into up to this many parts.
@@ -188,12 +167,11 @@ func (r *result) course() []report.Part {
 }
 
 func (r *result) page() report.Page {
-	method := append([]string{}, methods...)
 	p := report.Page{
 		Title: "Load test of " + r.Model,
 		Lead:  fmt.Sprintf("%s, sent to %s as %s over %s. Latency counts from the moment at which a request was due.", capital(r.Workload), r.URL, r.Endpoint, report.Seconds(float64(r.WindowSeconds))),
-		Facts: r.facts(), Warnings: r.warnings(), Made: r.Began, Method: method,
-		Commands: []string{command(r.Command)},
+		Facts: r.facts(), Warnings: r.warnings(), Made: r.Began, Method: methods,
+		Commands: []string{r.commandLine()},
 	}
 	p.Sections = append(p.Sections, report.Section{Title: "Latency", Note: "of " + report.Count(r.Answered) + " answered requests", Parts: []report.Part{
 		r.latencies(),
@@ -221,13 +199,6 @@ func capital(s string) string {
 	return strings.ToUpper(s[:1]) + s[1:]
 }
 
-func command(args []string) string {
-	quoted := []string{"go run ./examples/loadtest"}
-	for _, a := range args {
-		if strings.ContainsAny(a, " \t\n\"'\\$`!*?;&|<>(){}[]#~") || a == "" {
-			a = "'" + strings.ReplaceAll(a, "'", `'\''`) + "'"
-		}
-		quoted = append(quoted, a)
-	}
-	return strings.Join(quoted, " ")
-}
+func (r *result) commandLine() string { return report.CommandLine(program, r.Command) }
+
+const program = "go run ./examples/loadtest"

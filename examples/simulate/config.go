@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,6 +13,7 @@ import (
 
 	"github.com/inferloom/inferloom/examples/internal/traffic"
 	"github.com/inferloom/inferloom/internal/engine"
+	"github.com/inferloom/inferloom/internal/report"
 	"github.com/inferloom/inferloom/internal/sim"
 )
 
@@ -170,10 +169,8 @@ func (c *config) validate(r raw, rest []string) error {
 	if c.duration > 0 && c.warmup >= c.duration {
 		bad("warmup", c.warmup, fmt.Sprintf("less than -duration, %v", c.duration))
 	}
-	if c.report != "" {
-		if info, err := os.Stat(filepath.Dir(c.report)); err != nil || !info.IsDir() {
-			bad("report", fmt.Sprintf("%q", c.report), "a file in a folder that exists")
-		}
+	if err := report.CheckPath(c.report); err != nil {
+		bad("report", fmt.Sprintf("%q", c.report), fmt.Sprintf("a file in a folder that is there (%v)", err))
 	}
 	return errors.Join(errs...)
 }

@@ -108,15 +108,9 @@ func (l *lab) one(ctx context.Context, j job) (*figures, error) {
 	if r.Measured.Arrived == 0 {
 		return nil, fmt.Errorf("no request arrives after the warm-up of %v", l.warmup)
 	}
-	q := func(h *sim.Histogram, q float64) float64 {
-		if h.Count() == 0 {
-			return math.NaN()
-		}
-		return h.Quantile(q).Seconds()
-	}
 	m, n := &r.Measured, float64(r.Measured.Arrived)
-	f.ttft50, f.ttft95, f.ttft99 = q(&r.TTFT, 0.5), q(&r.TTFT, 0.95), q(&r.TTFT, 0.99)
-	f.tpot50, f.tpot95, f.e2e95 = q(&r.TPOT, 0.5), q(&r.TPOT, 0.95), q(&r.E2E, 0.95)
+	f.ttft50, f.ttft95, f.ttft99 = quantile(&r.TTFT, 0.5), quantile(&r.TTFT, 0.95), quantile(&r.TTFT, 0.99)
+	f.tpot50, f.tpot95, f.e2e95 = quantile(&r.TPOT, 0.5), quantile(&r.TPOT, 0.95), quantile(&r.E2E, 0.95)
 	f.goodput, f.goodShare, f.hits, f.imbalance = r.Goodput(), r.GoodShare(), r.HitRatio(), r.Imbalance
 	f.offered, f.requests = n/r.Window.Seconds(), m.Arrived
 	f.errors, f.preemptions = float64(r.Errors())/n, float64(m.Preemptions)/n
@@ -125,6 +119,14 @@ func (l *lab) one(ctx context.Context, j job) (*figures, error) {
 	}
 	l.done.Add(1)
 	return f, nil
+}
+
+// quantile is in seconds, and NaN if there is none.
+func quantile(h *sim.Histogram, q float64) float64 {
+	if h.Count() == 0 {
+		return math.NaN()
+	}
+	return h.Quantile(q).Seconds()
 }
 
 // all does runs side by side, and returns them in order of the jobs.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"time"
 
 	"github.com/inferloom/inferloom/internal/report"
@@ -39,7 +38,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	return writePage(c.report, page)
+	return page.WriteFile(c.report)
 }
 
 // simulate does all runs.
@@ -76,17 +75,4 @@ func (c *comparison) shareOfDefault() (float64, error) {
 		return k.load, nil
 	}
 	return 0, usageError{errors.New("-tune needs the policy default among -policy, to begin with")}
-}
-
-func writePage(path string, p report.Page) (err error) {
-	f, err := os.Create(path)
-	if err != nil {
-		return fmt.Errorf("-report: %w", err)
-	}
-	defer func() {
-		if closed := f.Close(); err == nil {
-			err = closed
-		}
-	}()
-	return p.WriteHTML(f)
 }

@@ -173,44 +173,21 @@ func (c *comparison) write(w io.Writer) error {
 	return err
 }
 
-// levels are where distribution functions are read.
-func levels() []float64 {
-	var l []float64
-	for i := range 50 {
-		l = append(l, float64(i)/50)
-	}
-	return append(l, 0.99, 0.995, 0.999, 1)
-}
-
-// cdf is a distribution function of each policy, over all seeds.
+// cdf is the distribution function of each policy that is not overloaded, over all seeds.
 func (c *comparison) cdf(title string, bound time.Duration, of func(*figures) *sim.Histogram) *report.Chart {
-	chart := &report.Chart{
-		Title: title, ReadAcross: true, Mark: bound.Seconds(),
-		X: report.Axis{Label: title, Format: report.Seconds, Log: true},
-		Y: report.Axis{Label: "share of completed requests", Format: report.Percent, FromZero: true, To: 1},
-	}
-	if bound > 0 {
-		chart.Note = "The dotted line is the SLO's bound, " + report.Seconds(bound.Seconds()) + "."
-	}
+	var names []string
+	var all []*sim.Histogram
 	for _, k := range c.contenders {
 		if k.overloaded() {
 			continue
 		}
-		var all sim.Histogram
+		h := new(sim.Histogram)
 		for _, f := range k.runs {
-			all.Merge(of(f))
+			h.Merge(of(f))
 		}
-		s := report.Series{Name: k.policy.Name, Y: levels()}
-		for _, q := range s.Y {
-			v := math.NaN()
-			if all.Count() > 0 {
-				v = all.Quantile(q).Seconds()
-			}
-			s.X = append(s.X, v)
-		}
-		chart.Series = append(chart.Series, s)
+		names, all = append(names, k.policy.Name), append(all, h)
 	}
-	return chart
+	return report.Distribution(title, "completed requests", bound.Seconds(), names, func(i int, q float64) float64 { return quantile(all[i], q) })
 }
 
 // course is a figure over time, the mean over seeds.
@@ -272,7 +249,7 @@ func (c *comparison) page(began time.Time) (report.Page, error) {
 			{Name: "requests in a run", Value: report.Count(c.contenders[0].runs[0].requests)}, {Name: "seeds", Value: report.Count(c.seeds)},
 		},
 		Warnings: c.warnings(), Modelled: modelled, NotModelled: notModelled, Made: began,
-		Method: append(slices.Clone(methods), "Good is "+c.sloText()+"."), Commands: []string{command(c.args)},
+		Method: append(slices.Clone(methods), "Good is "+c.sloText()+"."), Commands: []string{report.CommandLine("go run ./examples/simulate", c.args)},
 	}
 	parts := []report.Part{c.table()}
 	if len(c.contenders) > 1 {
@@ -352,14 +329,3 @@ var (
 func capital(s string) string { return strings.ToUpper(s[:1]) + s[1:] }
 
 func splitList(s string) []string { return strings.Split(s, ",") }
-
-func command(args []string) string {
-	quoted := []string{"go run ./examples/simulate"}
-	for _, a := range args {
-		if strings.ContainsAny(a, " \t\n\"'\\$`!*?;&|<>(){}[]#~") || a == "" {
-			a = "'" + strings.ReplaceAll(a, "'", `'\''`) + "'"
-		}
-		quoted = append(quoted, a)
-	}
-	return strings.Join(quoted, " ")
-}

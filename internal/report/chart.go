@@ -41,6 +41,32 @@ type Series struct {
 	Low, High []float64
 }
 
+// Distribution is a chart of distribution functions: of each name the values that shares of all stay below, as quantile tells
+// them. A bound above 0 is marked.
+func Distribution(title, of string, bound float64, names []string, quantile func(i int, q float64) float64) *Chart {
+	c := &Chart{
+		Title: title, ReadAcross: true, Mark: bound,
+		X: Axis{Label: title, Format: Seconds, Log: true},
+		Y: Axis{Label: "share of " + of, Format: Percent, FromZero: true, To: 1},
+	}
+	if bound > 0 {
+		c.Note = "The SLO's bound is " + Seconds(bound) + "."
+	}
+	var levels []float64
+	for i := range 50 {
+		levels = append(levels, float64(i)/50)
+	}
+	levels = append(levels, 0.99, 0.995, 0.999, 1)
+	for i, name := range names {
+		s := Series{Name: name, Y: levels}
+		for _, q := range levels {
+			s.X = append(s.X, quantile(i, q))
+		}
+		c.Series = append(c.Series, s)
+	}
+	return c
+}
+
 // Lines are told apart by colour and by dashes, since not everyone sees every colour.
 const (
 	colours = 6

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"html/template"
 	"io"
+	"os"
+	"path/filepath"
 	"runtime"
 	"runtime/debug"
 	"strings"
@@ -103,6 +105,51 @@ func (p Page) WriteHTML(w io.Writer) error {
 		data.Sections = append(data.Sections, section{s.Title, s.Note, parts})
 	}
 	return t.Execute(w, data)
+}
+
+// WriteFile writes the page to a file. An empty path means that no page is wanted.
+func (p Page) WriteFile(path string) (err error) {
+	if path == "" {
+		return nil
+	}
+	f, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if closed := f.Close(); err == nil {
+			err = closed
+		}
+	}()
+	return p.WriteHTML(f)
+}
+
+// CheckPath returns an error if WriteFile would fail for want of a folder, before the work for the page is done.
+func CheckPath(path string) error {
+	if path == "" {
+		return nil
+	}
+	folder := filepath.Dir(path)
+	info, err := os.Stat(folder)
+	if err != nil {
+		return err
+	}
+	if !info.IsDir() {
+		return fmt.Errorf("%s is not a folder", folder)
+	}
+	return nil
+}
+
+// CommandLine is a command with its arguments as one would type it into a shell.
+func CommandLine(command string, args []string) string {
+	parts := []string{command}
+	for _, a := range args {
+		if a == "" || strings.ContainsAny(a, " \t\n\"'\\$`!*?;&|<>(){}[]#~") {
+			a = "'" + strings.ReplaceAll(a, "'", `'\''`) + "'"
+		}
+		parts = append(parts, a)
+	}
+	return strings.Join(parts, " ")
 }
 
 // widen gives a chart that has no neighbour in its row the whole of it.

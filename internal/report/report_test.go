@@ -5,6 +5,7 @@ import (
 	"encoding/xml"
 	"io"
 	"math"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -217,6 +218,31 @@ func TestAChartAloneTakesItsRow(t *testing.T) {
 	page := html(t, Page{Sections: []Section{{Title: "s", Parts: []Part{chart(), chart(), chart(), Text("t"), chart()}}}})
 	assert.Equal(t, 2, strings.Count(page, `class="chart"`))
 	assert.Equal(t, 2, strings.Count(page, `class="chart wide"`))
+}
+
+func TestDistributionIsReadByShares(t *testing.T) {
+	c := Distribution("TTFT", "requests", 0.7, []string{"a", "b"}, func(i int, q float64) float64 { return 0.1 + q*float64(i+1) })
+	v := c.view()
+	require.Len(t, v.Points.Steps, 54)
+	half := v.Points.Steps[25]
+	assert.Equal(t, "50.0 %", half.Label)
+	assert.Equal(t, []string{"600 ms", "1.10 s"}, half.texts())
+	assert.NotEmpty(t, v.MarkAt)
+}
+
+func TestFiles(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "out.html")
+	require.NoError(t, CheckPath(path))
+	require.NoError(t, Page{Title: "t"}.WriteFile(path))
+	assert.FileExists(t, path)
+	assert.NoError(t, Page{}.WriteFile(""))
+	assert.NoError(t, CheckPath(""))
+	assert.Error(t, CheckPath(filepath.Join(path, "x", "out.html")))
+	assert.ErrorContains(t, CheckPath(filepath.Join(path, "out.html")), "is not a folder")
+}
+
+func TestCommandLineIsForAShell(t *testing.T) {
+	assert.Equal(t, `go run . -a 1 '' 'it'\''s' '$x'`, CommandLine("go run .", []string{"-a", "1", "", "it's", "$x"}))
 }
 
 func TestVersionsNameTheBuild(t *testing.T) {
