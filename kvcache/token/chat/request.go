@@ -215,7 +215,7 @@ func message(v jinja.Value, parts bool) (jinja.Value, error) {
 	if !ok {
 		return v, errors.New("role: not a string")
 	}
-	out := &jinja.Dict{}
+	out := jinja.NewDict(4)
 	out.Set("role", r)
 	given, _ := in.Get("content")
 	content, err := content(given, parts, role == "tool")
@@ -301,7 +301,7 @@ func content(v jinja.Value, parts, tool bool) (jinja.Value, error) {
 }
 
 func textPart(text string) jinja.Value {
-	d := &jinja.Dict{}
+	d := jinja.NewDict(2)
 	d.Set("type", jinja.String("text"))
 	d.Set("text", jinja.String(text))
 	return d.Value()

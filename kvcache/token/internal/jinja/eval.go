@@ -126,7 +126,7 @@ func (r *run) item(v, key Value) Value {
 		}
 	case stringKind:
 		if key.isInt() && key.flavor != large {
-			if i := position(key.int(), length(v.s)); i >= 0 {
+			if i := position(key.int(), utf8.RuneCountInString(v.s)); i >= 0 {
 				from := offset(v.s, i)
 				_, size := utf8.DecodeRuneInString(v.s[from:])
 				return String(v.s[from : from+size])
@@ -196,7 +196,7 @@ func (n *sliceExpr) eval(r *run, s *scope) Value {
 	case v.kind == undefinedKind:
 		r.fail("'%s' is undefined", v.s)
 	case v.kind == stringKind:
-		size = length(v.s)
+		size = utf8.RuneCountInString(v.s)
 	case v.kind == listKind && v.flavor <= tuple:
 		size = len(v.ref.(*list).items)
 	default:

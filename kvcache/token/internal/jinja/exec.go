@@ -1,5 +1,7 @@
 package jinja
 
+import "unicode/utf8"
+
 // stmt is a statement. exec reports whether a loop is to go on behind it.
 type stmt interface {
 	exec(r *run, s *scope) jump
@@ -350,7 +352,7 @@ func (r *run) iterate(v Value) []Value {
 	case dictKind:
 		return v.ref.(*Dict).keys
 	case stringKind:
-		items := make([]Value, 0, length(v.s))
+		items := make([]Value, 0, utf8.RuneCountInString(v.s))
 		for i, c := range v.s {
 			items = append(items, String(v.s[i:i+len(string(c))]))
 		}

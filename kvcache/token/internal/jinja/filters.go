@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 type filterFunc func(r *run, v Value, a *call) Value
@@ -426,7 +427,7 @@ func (r *run) len(v Value) int {
 	case undefinedKind:
 		return 0
 	case stringKind:
-		return length(v.s)
+		return utf8.RuneCountInString(v.s)
 	case listKind:
 		if v.flavor != generator {
 			return len(v.ref.(*list).items)

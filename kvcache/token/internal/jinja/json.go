@@ -104,12 +104,10 @@ var words = []struct {
 
 func (d *decoder) dict(depth int) (Value, error) {
 	d.at++
-	out := &Dict{}
 	if d.eat('}') {
-		return out.Value(), nil
+		return (&Dict{}).Value(), nil
 	}
-	room := make([]Value, 8) // most dictionaries have a few keys
-	out.keys, out.values = room[:0:4], room[4:4]
+	out := NewDict(3) // most have a few keys
 	for {
 		if d.space(); d.at >= len(d.text) || d.text[d.at] != '"' {
 			return Value{}, d.fault("a key")
@@ -160,20 +158,35 @@ func (d *decoder) list(depth int) (Value, error) {
 func (d *decoder) str() (string, error) {
 	d.at++
 	rest := d.text[d.at:]
-	for i := range len(rest) {
-		switch c := rest[i]; {
-		case c == '"':
-			d.at += i + 1
-			return rest[:i], nil
-		case c == '\\':
-			return d.escaped(i)
-		case c < ' ':
-			d.at += i
-			return "", d.fault("no control character")
+	i := unescaped(rest)
+	switch {
+	case i == len(rest):
+		d.at = len(d.text)
+		return "", d.fault(`a "`)
+	case rest[i] == '"':
+		d.at += i + 1
+		return rest[:i], nil
+	}
+	return d.escaped(i)
+}
+
+// unescaped returns how many bytes there are before the first that is a quote, a backslash or a control character.
+func unescaped(s string) int {
+	const ones, highs = 0x0101010101010101, 0x8080808080808080
+	i := 0
+	for ; i+8 <= len(s); i += 8 {
+		w := uint64(s[i]) | uint64(s[i+1])<<8 | uint64(s[i+2])<<16 | uint64(s[i+3])<<24 |
+			uint64(s[i+4])<<32 | uint64(s[i+5])<<40 | uint64(s[i+6])<<48 | uint64(s[i+7])<<56
+		quote, slash := w^(ones*'"'), w^(ones*'\\')
+		// A byte borrows from the one above it only if it is found itself.
+		if (w-ones*' ')&^w&highs|(quote-ones)&^quote&highs|(slash-ones)&^slash&highs != 0 {
+			break
 		}
 	}
-	d.at = len(d.text)
-	return "", d.fault(`a "`)
+	for i < len(s) && s[i] >= ' ' && s[i] != '"' && s[i] != '\\' {
+		i++
+	}
+	return i
 }
 
 // escaped reads a string that has its first escape at d.at+i.
@@ -195,11 +208,7 @@ func (d *decoder) escaped(i int) (string, error) {
 		default:
 			return "", d.fault("no control character")
 		}
-		for i = 0; d.at+i < len(d.text); i++ {
-			if c := d.text[d.at+i]; c == '"' || c == '\\' || c < ' ' {
-				break
-			}
-		}
+		i = unescaped(d.text[d.at:])
 	}
 }
 

@@ -164,7 +164,7 @@ func (r *run) stringMethod(s string, a *call) Value {
 	case "partition", "rpartition":
 		return r.partition(s, a)
 	case "zfill":
-		n := r.count(a.one(r), 0) - length(s)
+		n := r.count(a.one(r), 0) - utf8.RuneCountInString(s)
 		r.size(n)
 		if n <= 0 {
 			return String(s)
@@ -256,11 +256,11 @@ func (r *run) search(s string, a *call) Value {
 		return Int(strings.Count(s, sub))
 	case "rfind":
 		if i := strings.LastIndex(s, sub); i >= 0 {
-			return Int(length(s[:i]))
+			return Int(utf8.RuneCountInString(s[:i]))
 		}
 	default:
 		if i := strings.Index(s, sub); i >= 0 {
-			return Int(length(s[:i]))
+			return Int(utf8.RuneCountInString(s[:i]))
 		}
 		if a.name == "index" {
 			r.fail("substring not found")

@@ -56,12 +56,6 @@ func Parse(source string) (t *Template, err error) {
 	return p.t, nil
 }
 
-// Uses reports whether a template mentions a variable of that name.
-func (t *Template) Uses(name string) bool {
-	_, ok := t.ids[name]
-	return ok
-}
-
 // ContentParts reports whether a template loops over the contents of messages, which are then to be lists of parts: the rule
 // by which vLLM finds it out (--chat-template-content-format auto).
 func (t *Template) ContentParts() bool { return t.format }

@@ -1,6 +1,7 @@
 package jinja
 
 import (
+	"cmp"
 	"math"
 	"math/big"
 	"strings"
@@ -49,7 +50,7 @@ type list struct{ items []Value }
 // None is Python's.
 var None = Value{kind: noneKind}
 
-// Bool, Int, Float and String return the value of that type.
+// Bool returns a boolean.
 func Bool(b bool) Value {
 	if b {
 		return Value{kind: boolKind, n: 1}
@@ -132,6 +133,12 @@ type Dict struct {
 }
 
 const indexFrom = 12
+
+// NewDict returns a dictionary with room for some keys.
+func NewDict(keys int) *Dict {
+	room := make([]Value, 2*keys)
+	return &Dict{keys: room[:0:keys], values: room[keys:keys]}
+}
 
 // Len returns how many keys there are.
 func (d *Dict) Len() int { return len(d.keys) }
@@ -278,7 +285,7 @@ func equal(a, b Value) bool {
 // compareNumbers orders numbers, of which neither is large nor NaN; integers that a float cannot hold are compared exactly.
 func compareNumbers(a, b Value) int {
 	if a.isInt() && b.isInt() {
-		return cmpInt(a.int(), b.int())
+		return cmp.Compare(a.int(), b.int())
 	}
 	x, y := a.number(), b.number()
 	switch {
@@ -289,24 +296,14 @@ func compareNumbers(a, b Value) int {
 	case x == y:
 		// A rounded integer may look equal.
 		if a.isInt() && math.Abs(y) < 1<<63 {
-			return cmpInt(a.int(), int64(y))
+			return cmp.Compare(a.int(), int64(y))
 		}
 		if b.isInt() && math.Abs(x) < 1<<63 {
-			return cmpInt(int64(x), b.int())
+			return cmp.Compare(int64(x), b.int())
 		}
 		return 0
 	}
 	return 2 // NaN
-}
-
-func cmpInt(a, b int64) int {
-	switch {
-	case a < b:
-		return -1
-	case a > b:
-		return 1
-	}
-	return 0
 }
 
 // order compares two values as Python's < does. It reports false where that is an error.
@@ -325,7 +322,7 @@ func order(a, b Value) (c int, ok bool) {
 				return order(x[i], y[i])
 			}
 		}
-		return cmpInt(int64(len(x)), int64(len(y))), true
+		return cmp.Compare(len(x), len(y)), true
 	}
 	return 0, false
 }
@@ -369,8 +366,4 @@ func ascii(s string) bool {
 		}
 	}
 	return true
-}
-
-func length(s string) int {
-	return utf8.RuneCountInString(s)
 }
