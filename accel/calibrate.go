@@ -11,6 +11,24 @@ import (
 // adds a user's own.
 type Calibration struct {
 	tpot, ttft fit
+	found      map[effectKey]found // what both have
+}
+
+// found is the effects of a key, which may be nil.
+type found struct{ tpot, ttft *effect }
+
+// sealed is c with its effects together, so that a deployment looks each up once.
+func (c *Calibration) sealed() *Calibration {
+	c.found = make(map[effectKey]found, len(c.tpot.effects))
+	for k, e := range c.tpot.effects {
+		c.found[k] = found{tpot: e}
+	}
+	for k, e := range c.ttft.effects {
+		f := c.found[k]
+		f.ttft = e
+		c.found[k] = f
+	}
+	return c
 }
 
 // fit is the calibration of one quantity.
@@ -94,31 +112,35 @@ type spreadKey struct {
 const leastPoints = 20
 
 // resolve looks up what applies to a deployment.
-func (c *Calibration) resolve(p *Prepared, d Deployment) {
-	keys := d.keys()
-	p.evidence = c.tpot.evidence(&keys)
-	c.tpot.resolve(&p.tpot, &keys, outParts[:], p.evidence)
-	c.ttft.resolve(&p.ttft, &keys, inParts[:], p.evidence)
+func (c *Calibration) resolve(p *Prepared, keys *[numLevels]effectKey) {
+	var tpot, ttft [numLevels]*effect
+	for i := range keys {
+		f := c.found[keys[i]]
+		tpot[i], ttft[i] = f.tpot, f.ttft
+	}
+	p.evidence = evidence(&tpot)
+	pair := &keys[levelPair]
+	c.tpot.resolve(&p.tpot, &tpot, outParts[:], spreadKey{p.evidence, pair.engine, pair.system})
+	c.ttft.resolve(&p.ttft, &ttft, inParts[:], spreadKey{p.evidence, pair.engine, pair.system})
 }
 
-func (f *fit) evidence(keys *[numLevels]effectKey) Evidence {
-	pair := f.effects[keys[levelPair]]
+func evidence(effects *[numLevels]*effect) Evidence {
+	pair := effects[levelPair]
 	switch {
 	case pair == nil || pair.points < leastPoints:
 		return NoEvidence
-	case f.effects[keys[levelDeployment]] != nil:
+	case effects[levelDeployment] != nil:
 		return DeploymentMeasured
-	case f.effects[keys[levelQuantised]] != nil:
+	case effects[levelQuantised] != nil:
 		return ModelMeasured
 	}
 	return EngineMeasured
 }
 
-func (f *fit) resolve(r *resolved, keys *[numLevels]effectKey, parts []part, known Evidence) {
+func (f *fit) resolve(r *resolved, effects *[numLevels]*effect, parts []part, key spreadKey) {
 	*r = resolved{}
 	var families [numFamilies]float64
-	for i := range keys {
-		e := f.effects[keys[i]]
+	for _, e := range effects {
 		if e == nil {
 			continue
 		}
@@ -135,19 +157,18 @@ func (f *fit) resolve(r *resolved, keys *[numLevels]effectKey, parts []part, kno
 	for i := range parts {
 		r.factors[i] = f.factors[i] * families[parts[i].family]
 	}
-	s := f.spread(keys, known)
+	s := f.spread(key)
 	r.low, r.high = math.Exp(s.low), math.Exp(s.high)
-	if known == NoEvidence {
+	if key.evidence == NoEvidence {
 		r.high *= 2
 	}
 }
 
-func (f *fit) spread(keys *[numLevels]effectKey, known Evidence) spread {
-	pair := keys[levelPair]
-	if s, ok := f.spreads[spreadKey{known, pair.engine, pair.system}]; ok {
+func (f *fit) spread(key spreadKey) spread {
+	if s, ok := f.spreads[key]; ok {
 		return s
 	}
-	if s, ok := f.spreads[spreadKey{evidence: known}]; ok {
+	if s, ok := f.spreads[spreadKey{evidence: key.evidence}]; ok {
 		return s
 	}
 	return wide
@@ -188,5 +209,5 @@ func Uncalibrated() *Calibration {
 	for i, p := range inParts {
 		c.ttft.set(i, math.Log(p.prior))
 	}
-	return c
+	return c.sealed()
 }

@@ -127,9 +127,9 @@ func (c *Calibration) fitted(rows []*row) *Calibration {
 		r.prepared.decode(x, r.workload, running, &pr)
 		return r.tpot
 	})
+	out.sealed()
 	for _, r := range rows {
-		known := out.tpot.evidence(&r.keys)
-		out.tpot.resolve(&r.prepared.tpot, &r.keys, outParts[:], known)
+		out.resolve(&r.prepared, &r.keys)
 	}
 	out.ttft = c.ttft.refit(rows, inParts[:], true, func(r *row, x *[maxParts]float64) float64 {
 		pr := r.prepared.prompt(r.workload, false)
@@ -139,7 +139,7 @@ func (c *Calibration) fitted(rows []*row) *Calibration {
 		r.prepared.first(x, r.workload, running, waiting, e.TPOT.Value.Seconds(), &pr)
 		return r.ttft
 	})
-	return out
+	return out.sealed()
 }
 
 func (k effectKey) compare(o effectKey) int {

@@ -33,13 +33,11 @@ func Fit(points []Point) (*Calibration, error) {
 		for _, fold := range folds(rows, hold.by, hold.folds) {
 			part := start.fitted(fold.rest)
 			for _, r := range fold.held {
-				known := part.tpot.evidence(&r.keys)
-				if !slices.Contains(hold.knows, known) {
-					continue
-				}
 				e := part.of(r)
-				tpot.add(known, r, r.tpot, e.TPOT.Value.Seconds())
-				ttft.add(known, r, r.ttft, e.TTFT.Value.Seconds())
+				if slices.Contains(hold.knows, e.Evidence) {
+					tpot.add(e.Evidence, r, r.tpot, e.TPOT.Value.Seconds())
+					ttft.add(e.Evidence, r, r.ttft, e.TTFT.Value.Seconds())
+				}
 			}
 		}
 	}
@@ -50,9 +48,7 @@ func Fit(points []Point) (*Calibration, error) {
 // of estimates a row.
 func (c *Calibration) of(r *row) Estimate {
 	p := r.prepared
-	p.evidence = c.tpot.evidence(&r.keys)
-	c.tpot.resolve(&p.tpot, &r.keys, outParts[:], p.evidence)
-	c.ttft.resolve(&p.ttft, &r.keys, inParts[:], p.evidence)
+	c.resolve(&p, &r.keys)
 	var e Estimate
 	p.closed(&e, r.workload)
 	return e

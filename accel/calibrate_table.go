@@ -187,7 +187,7 @@ func ReadCalibration(r io.Reader) (*Calibration, error) {
 			return nil, fmt.Errorf("calibration, line %d: %w", n, err)
 		}
 	}
-	return c, s.Err()
+	return c.sealed(), s.Err()
 }
 
 func (c *Calibration) parse(words []string) error {

@@ -78,7 +78,8 @@ func (c *Calibration) prepare(p *Prepared, d Deployment) error {
 	if err := p.work(d, memory); err != nil {
 		return err
 	}
-	c.resolve(p, d)
+	keys := d.keys()
+	c.resolve(p, &keys)
 	return nil
 }
 
@@ -143,13 +144,13 @@ func (p *Prepared) work(d Deployment, memory Memory) error {
 		if count == 0 {
 			continue
 		}
-		n, k := float64(count), m.Kinds[i]
+		n, k := float64(count), &m.Kinds[i]
 		attention := n * float64(k.Attention.Params(m.Hidden, par.TP))
 		dense := n * float64(k.FFN.DenseParams(m.Hidden, par.TP))
 		router := n * float64(k.FFN.RouterParams(m.Hidden))
 		p.readWeights += attention*prec.Attention.Bytes() + dense*prec.Weights.Bytes() + 2*router
 		p.denseToken += 2*attention/attentionRate + 2*dense/weightRate + 2*router/mathRate
-		if f := k.FFN; f.Experts > 0 {
+		if f := &k.FFN; f.Experts > 0 {
 			routedLayers += n
 			held := float64(ceilDiv(int64(f.Experts+par.Redundant), int64(par.EP)))
 			cut := float64(f.ExpertParams(m.Hidden)) / float64(par.MoETP)
@@ -187,7 +188,7 @@ func (p *Prepared) work(d Deployment, memory Memory) error {
 const expertTile = 64
 
 // cost is what queries of n layers cost on a rank.
-func (a Attention) cost(n float64, tp int, kv DType, rate, bandwidth float64) attentionCost {
+func (a *Attention) cost(n float64, tp int, kv DType, rate, bandwidth float64) attentionCost {
 	t := float64(tp)
 	c := attentionCost{limit: a.limit(), stateRead: 2 * n * a.stateBytes(tp) / bandwidth}
 	if a.Kind == Linear {
@@ -196,7 +197,7 @@ func (a Attention) cost(n float64, tp int, kv DType, rate, bandwidth float64) at
 	}
 	perToken := a.tokenBytes(tp, kv)
 	if a.IndexHeads > 0 {
-		keys := a
+		keys := *a
 		keys.IndexHeads = 0
 		only := keys.tokenBytes(tp, kv)
 		c.indexRead = n * (perToken - only) / bandwidth
