@@ -3,7 +3,7 @@ package engine
 // Modelled lists what the model has in common with a real engine, one sentence an entry, for reports of simulated figures.
 // Each was compared with a real engine or is named as not compared; docs/validity.md has the figures.
 var Modelled = []string{
-	"Continuous batching: first come first served, a bounded running set, chunked prefill that shares a token budget with decodes; the same decision as vLLM 0.32.0 on CPU at each of 7,273 steps",
+	"Continuous batching: first come first served, a bounded running set, chunked prefill that shares a token budget with decodes; the same decision as vLLM 0.32.0 on CPU at each of 6,955 steps",
 	"Paged KV memory with a prefix cache, LRU eviction and preemption by recomputation: the same cached tokens, preemptions and block events as in vLLM 0.32.0 on CPU",
 	"Step times that grow with decoding sequences, the context they read, prefill tokens, their attention and the experts that tokens touch; fitted to some concurrencies measured on accelerators, they predict TPOT at others within 2 % and TTFT within 7 % in the median, but not at other prompt lengths (13 % and 40 %)",
 	"LoRA slots and loading, start-up, crashes and slow-downs, not compared with a real engine",
