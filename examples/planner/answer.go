@@ -74,7 +74,7 @@ func (a *answer) place() error {
 		groups = max(groups, k.FFN.Groups)
 	}
 	p := &placement{}
-	placer := moe.Placer{Groups: groups, Rule: a.groups, Survive: a.problem.Survive, FillSlots: true}
+	placer := moe.Placer{Groups: groups, Rule: a.groups, Survive: a.problem.Survive, FillSlots: true, Effort: a.effort}
 	var err error
 	if a.rows == nil {
 		cluster.Dead = a.dead
@@ -114,22 +114,36 @@ func (a *answer) oldPlacement(cluster moe.Cluster) (*moe.Placement, error) {
 }
 
 func (a *answer) rebalance(p *placement, old *moe.Placement, cluster moe.Cluster, groups int) error {
-	d := a.best().Deployment
 	cluster.Dead = a.dead
-	r := moe.Rebalancer{Groups: groups, Rule: a.groups, Survive: a.problem.Survive}
-	// Bytes are told; what they cost is left to the user, who knows how long the traffic will stay as it is.
-	for i, k := range a.problem.Model.Kinds {
-		if k.FFN.Experts > 0 && a.problem.Model.Count(0, a.problem.Model.Layers())[i] > 0 {
-			width := a.problem.Model.Resolve(d.Precision).Experts.Bytes()
-			r.Cost.ExpertBytes = int64(float64(k.FFN.ExpertParams(a.problem.Model.Hidden)) / float64(max(d.Parallelism.MoETP, 1)) * width)
-		}
-	}
+	r := moe.Rebalancer{Groups: groups, Rule: a.groups, Survive: a.problem.Survive, Cost: a.cost(), Effort: a.effort}
 	m, err := r.Plan(&p.experts, old, a.loads, cluster)
 	if err != nil {
 		return err
 	}
 	p.migration, p.report = &m, m.Report
 	return nil
+}
+
+// cost is what copies of experts cost under the best plan.
+func (a *answer) cost() moe.Cost {
+	best := a.best()
+	d := best.Deployment
+	c := moe.Cost{Horizon: a.horizon, LinkBytesPerSecond: d.System.ScaleUp.Bandwidth.Value}
+	if best.Layout.Domains > 1 {
+		c.LinkBytesPerSecond = d.System.ScaleOut.Bandwidth.Value
+	}
+	params := int64(0)
+	for _, k := range d.Model.Kinds {
+		if k.FFN.Experts > 0 {
+			params = max(params, k.FFN.ExpertParams(d.Model.Hidden))
+		}
+	}
+	c.ExpertBytes = int64(float64(params) / float64(max(d.Parallelism.MoETP, 1)) * d.Model.Resolve(d.Precision).Experts.Bytes())
+	// Of a step, what waits for the rank with most tokens: reading and multiplying its experts.
+	terms := best.Estimate.TPOTTerms
+	waits := terms[accel.ReadExperts] + terms[accel.Products]/2
+	c.Share = min(max(float64(waits)/float64(max(terms.Total(), 1)), .01), 1)
+	return c
 }
 
 func (a *answer) emit() ([]byte, error) {

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/inferloom/inferloom/accel"
 	"github.com/inferloom/inferloom/moe"
@@ -26,11 +27,12 @@ type config struct {
 	problem plan.Problem
 	prefill int // accelerators for prefill; the others decode
 
-	loads    moe.Loads
-	previous *moe.Placement // checked against the plan later
-	rows     [][]int32      // of the previous placement
-	dead     []int
-	groups   moe.GroupRule
+	loads   moe.Loads
+	rows    [][]int32 // of the previous placement
+	dead    []int
+	groups  moe.GroupRule
+	horizon time.Duration
+	effort  int
 
 	emit    string
 	serving emit.Serving
@@ -77,6 +79,8 @@ func parse(args []string, stderr io.Writer) (*config, error) {
 	loads := f.String("placement", "", "plan where experts live from a JSON `file` with the tokens of each: rows of layers, null if not known")
 	previous := f.String("previous", "", "the placement in use, a JSON `file` as -emit init-expert-location writes, to change as little as pays")
 	dead := f.String("dead", "", "expert-parallel ranks that are lost, such as 3,7")
+	f.DurationVar(&c.horizon, "horizon", 10*time.Minute, "how long a rebalanced placement will serve: copies must pay by then")
+	f.IntVar(&c.effort, "effort", 0, "how long to search for a placement: 0 is the packages' default, -1 the least")
 	groups := f.String("groups", "anywhere", "groups of experts: anywhere, homed or confined to a node")
 	f.StringVar(&c.svg, "svg", "", "draw the best plan in a `file`")
 	f.StringVar(&c.serving.Name, "name", "model", "name of Kubernetes objects")
@@ -123,6 +127,9 @@ func parse(args []string, stderr io.Writer) (*config, error) {
 	}
 	if c.prefill > 0 && p.Role != plan.Both {
 		check(errors.New("-prefill plans both roles: leave -role out"))
+	}
+	if c.horizon <= 0 {
+		check(fmt.Errorf("-horizon is %v, must be above 0", c.horizon))
 	}
 	if c.emit != "" && !slices.Contains(emits, c.emit) {
 		check(fmt.Errorf("-emit is %q, must be one of %s", c.emit, strings.Join(emits, ", ")))

@@ -373,6 +373,7 @@ func (s *search) balanced(c *cut) error {
 	if err != nil {
 		return err
 	}
-	s.balances[key], c.balance = report.Balance, report.Balance
+	c.balance = min(report.Balance, 1) // a mean of ones can be a little more
+	s.balances[key] = c.balance
 	return nil
 }
