@@ -34,7 +34,6 @@ type recorded struct {
 	Added                  float64 // to the engine's queue
 	Prompt, Output, Cached int
 	Blocks                 []uint64
-	Tokens                 []float64 // when the client had each
 }
 
 type recordedStep struct {
@@ -142,6 +141,7 @@ func TestDecisionsOfARealEngine(t *testing.T) {
 				}
 				require.Equal(t, step.Tokens, got, "step %d at %v", k, at)
 				require.ElementsMatch(t, step.Preempted, preempted, "step %d at %v", k, at)
+				require.Equal(t, step.Running, len(e.running), "step %d at %v", k, at)
 				require.Equal(t, step.Waiting, e.waiting.len, "step %d at %v", k, at)
 				require.InDelta(t, step.Used, e.Stats().KVUsage, 1e-5, "step %d at %v", k, at)
 

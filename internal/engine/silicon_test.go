@@ -32,13 +32,13 @@ func TestMeasuredRows(t *testing.T) {
 	if path == "" {
 		t.Skip("SILICON_CSV is not set")
 	}
-	rows := readSilicon(t, path)
-	t.Logf("%d series of concurrencies", len(rows.series))
+	all := readSilicon(t, path)
+	t.Logf("%d series of concurrencies", len(all))
 
 	// Two ways to take points out of a series; and two to do so for a deployment that has three series, with one fit for all
 	// that is left: every other point of each, or one series.
 	var between, beyond, joint, across []trial
-	for _, s := range rows.series {
+	for _, s := range all {
 		var inner, outer trial
 		for i, p := range s.points {
 			if last := i == len(s.points)-1; i%2 == 0 || last {
@@ -55,18 +55,18 @@ func TestMeasuredRows(t *testing.T) {
 		inner.deployment, outer.deployment = s.deployment, s.deployment
 		between, beyond = append(between, inner), append(beyond, outer)
 	}
-	for _, all := range rows.byDeployment() {
-		if len(all) < 3 {
+	for _, three := range byDeployment(all) {
+		if len(three) < 3 {
 			continue
 		}
-		both := trial{deployment: all[0].deployment}
-		for i := range all {
-			inner := between[slices.IndexFunc(rows.series, func(s series) bool { return &s.points[0] == &all[i].points[0] })]
+		both := trial{deployment: three[0].deployment}
+		for i := range three {
+			inner := between[slices.IndexFunc(all, func(s series) bool { return &s.points[0] == &three[i].points[0] })]
 			both.train, both.test = append(both.train, inner.train...), append(both.test, inner.test...)
-			tr := trial{deployment: all[i].deployment, test: all[i].points}
-			for j := range all {
+			tr := trial{deployment: three[i].deployment, test: three[i].points}
+			for j := range three {
 				if j != i {
-					tr.train = append(tr.train, all[j].points...)
+					tr.train = append(tr.train, three[j].points...)
 				}
 			}
 			across = append(across, tr)
@@ -156,14 +156,10 @@ type series struct {
 	points []point
 }
 
-type siliconRows struct {
-	series []series
-}
-
-func (r siliconRows) byDeployment() [][]series {
+func byDeployment(all []series) [][]series {
 	var out [][]series
 	place := map[*deployment]int{}
-	for _, s := range r.series {
+	for _, s := range all {
 		i, ok := place[s.deployment]
 		if !ok {
 			i = len(out)
@@ -175,7 +171,7 @@ func (r siliconRows) byDeployment() [][]series {
 	return out
 }
 
-func readSilicon(t *testing.T, path string) siliconRows {
+func readSilicon(t *testing.T, path string) []series {
 	f, err := os.Open(path)
 	require.NoError(t, err)
 	defer f.Close()
@@ -214,7 +210,7 @@ func readSilicon(t *testing.T, path string) siliconRows {
 		v[0], v[1] = append(v[0], number("silicon_ttft_ms")), append(v[1], number("silicon_tpot_ms"))
 		measured[k] = v
 	}
-	var out siliconRows
+	var out []series
 	keys := slices.SortedFunc(maps.Keys(measured), func(a, b key) int {
 		return cmp.Or(cmp.Compare(a.deployment, b.deployment), a.isl-b.isl, a.osl-b.osl, a.concurrency-b.concurrency)
 	})
@@ -226,7 +222,7 @@ func readSilicon(t *testing.T, path string) siliconRows {
 			s.points = append(s.points, point{k.isl, k.osl, keys[i].concurrency, quantile(v[0], 0.5), quantile(v[1], 0.5)})
 		}
 		if len(s.points) >= 4 {
-			out.series = append(out.series, s)
+			out = append(out, s)
 		}
 	}
 	return out
