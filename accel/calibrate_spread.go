@@ -121,7 +121,7 @@ const (
 	leastForSpread = 30
 )
 
-// spreads are the quantiles, with the finite-sample correction of conformal prediction, for all pairs and for each that has
+// spreads are the quantiles for all pairs and for each that has
 // enough measurements, shrunk to those for all.
 func (s *scores) spreads() map[spreadKey]spread {
 	out := map[spreadKey]spread{}
@@ -139,11 +139,17 @@ func (s *scores) spreads() map[spreadKey]spread {
 	return out
 }
 
-// quantiles bound all but a tail on either side, and 0.
+// quantiles bound all but a tail on either side, and 0. Between two scores they are interpolated: a whole rank, as split
+// conformal prediction takes it, covers too much where scores are few.
 func quantiles(scores []float64) spread {
 	sorted := slices.Clone(scores)
 	slices.SortFunc(sorted, cmp.Compare)
-	n := len(sorted)
-	out := int(tail * float64(n+1)) // beyond each bound
-	return spread{min(sorted[max(out-1, 0)], 0), max(sorted[n-max(out, 1)], 0)}
+	at := func(rank float64) float64 { // from 1 to n
+		rank = min(max(rank, 1), float64(len(sorted)))
+		i, part := math.Modf(rank)
+		low := sorted[int(i)-1]
+		return low + part*(sorted[min(int(i), len(sorted)-1)]-low)
+	}
+	n := float64(len(sorted) + 1)
+	return spread{min(at(tail*n), 0), max(at((1-tail)*n), 0)}
 }

@@ -127,7 +127,7 @@ func (p Pools) at(w Workload, decoding float64) flow {
 	f.e.fill(&f.e.TTFTTerms, inParts[:], &x)
 	f.e.Prefill = seconds(alone)
 	f.e.TTFTTerms[OtherPrefill] = seconds(f.queue)
-	f.e.TTFTTerms[StageHops] += seconds(p.Decode.kv.Bytes(w.InputTokens) / p.transfer())
+	f.e.TTFTTerms[StageHops] += seconds(p.Decode.memory.Sequence.Bytes(w.InputTokens) / p.transfer())
 	f.e.TTFTTerms[StepWait] = tpot
 	f.first = f.e.TTFTTerms.Total().Seconds()
 	f.total = f.rate * (f.first + float64(w.OutputTokens-1)*tpot.Seconds())

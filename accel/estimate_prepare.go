@@ -37,10 +37,8 @@ type Prepared struct {
 	accepted     float64 // tokens a step yields
 	fullSequence bool    // a request's room is taken when it starts
 
-	memory    Memory
-	kv        KV
-	sequences float64 // a rank runs at most
-	fabric    float64 // bytes a second into a rank from another instance
+	memory Memory
+	fabric float64 // bytes a second into a rank from another instance
 
 	evidence   Evidence
 	tpot, ttft resolved
@@ -179,8 +177,7 @@ func (p *Prepared) work(d Deployment, memory Memory) error {
 	}
 	p.overlap = d.TwoBatchOverlap
 	p.chunk = float64(d.MaxBatchedTokens)
-	p.memory, p.sequences, p.kv = memory, float64(d.MaxSequences), memory.Sequence
-	p.fullSequence = d.Engine == TensorRTLLM
+	p.memory, p.fullSequence = memory, d.Engine == TensorRTLLM
 	return nil
 }
 
@@ -216,5 +213,5 @@ func (p *Prepared) capacity(w Workload) float64 {
 	if p.fullSequence {
 		tokens = w.InputTokens + w.OutputTokens
 	}
-	return min(float64(p.memory.KVBudget)/max(p.kv.Bytes(tokens), 1), p.sequences)
+	return min(float64(p.memory.KVBudget)/max(p.memory.Sequence.Bytes(tokens), 1), float64(p.memory.Sequences))
 }

@@ -15,11 +15,10 @@ import (
 // measurement is a row of the file that the filter keeps.
 type measurement struct {
 	accel.Point
-	model   string // by its shape's first name
-	config  string // everything but the concurrency: what a split keeps together
-	quant   bool   // its precision is stated, not inferred
-	dp      bool   // attention_dp_size is stated
-	version string
+	model  string // by its shape's first name
+	config string // everything but the concurrency: what a split keeps together
+	quant  bool   // its precision is stated, not inferred
+	dp     bool   // attention_dp_size is stated
 }
 
 // read reads rows of the aiconfigurator project's silicon_sample.csv and applies the filter, which looks at labels only and
