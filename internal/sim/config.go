@@ -30,7 +30,8 @@ type Config struct {
 	// WarmUp is the time at the start whose arrivals are simulated and not measured.
 	WarmUp time.Duration
 	// Drain is how long the run goes on after the last arrival, for what is in flight then; the rest is Unfinished. 0 means
-	// two minutes, a negative one until all has ended.
+	// two minutes, a negative one until all has ended, or a day. A turn that is still waiting for the one before it was
+	// not sent, and does not count.
 	Drain time.Duration
 	// SLO says which answers are good.
 	SLO SLO

@@ -73,7 +73,7 @@ func (r *run) send(w workload.Request, s *session) {
 		TTFT:    r.c.SLO.TTFT, TPOT: r.c.SLO.TPOT,
 	}
 	r.write(q, &w)
-	for len(r.zeros) < q.PromptTokens {
+	if len(r.zeros) < q.PromptTokens {
 		r.zeros = make([]uint32, 2*q.PromptTokens)
 	}
 	q.sched.Prompt.Tokens = r.zeros[:q.PromptTokens]

@@ -47,9 +47,12 @@ type run struct {
 	sizes   []int // block sizes of the fleet
 	ended   []ended
 
+	geometry []engine.Options // by group, defaults filled in
+
 	next        func() (workload.Request, error, bool)
 	coming      workload.Request // the next arrival
 	more        bool             // there is one
+	taken       int              // from the workload
 	deadline    time.Duration    // of the drain, once arrivals are over
 	requests    []*request       // by ID; those not in use are in idle
 	idle        []*request
@@ -76,7 +79,8 @@ type ended struct {
 }
 
 // Run simulates a configuration to its end. Observers are called as things happen, in simulated order. The error is the
-// configuration's (all that is wrong with it), the workload's, the log's, or the context's.
+// configuration's (all that is wrong with it), the workload's, the log's, or the context's. Runs share nothing and may go on at
+// the same time.
 func Run(ctx context.Context, c Config, observers ...Observer) (*Result, error) {
 	c = c.withDefaults()
 	if err := c.validate(); err != nil {
@@ -105,18 +109,17 @@ func Run(ctx context.Context, c Config, observers ...Observer) (*Result, error) 
 // start makes the fleet and all that drives it.
 func (r *run) start() error {
 	for i := range r.c.Fleet {
-		for range r.c.Fleet[i].Count {
+		g := &r.c.Fleet[i]
+		e, err := engine.New(0, g.Engine, engine.Hooks{})
+		if err != nil {
+			return fmt.Errorf("group %q: %w", g.Name, err)
+		}
+		r.geometry = append(r.geometry, e.Options())
+		r.sizeOf(e.Options().BlockTokens) // prompts need it even while a group has no replicas
+		for range g.Count {
 			if _, err := r.newNode(i); err != nil {
 				return err
 			}
-		}
-		// The block size of a group that has no replicas yet is needed for prompts too.
-		if g := &r.c.Fleet[i]; g.Count == 0 {
-			e, err := engine.New(0, g.Engine, engine.Hooks{})
-			if err != nil {
-				return fmt.Errorf("group %q: %w", g.Name, err)
-			}
-			r.sizeOf(e.Options().BlockTokens)
 		}
 	}
 	var list []scheduling.Endpoint
@@ -174,14 +177,9 @@ func (r *run) env() Env {
 		if s := r.c.scaling(i); s != nil {
 			count = max(count, s.Max)
 		}
-		for _, n := range r.nodes {
-			if n.group == i {
-				o := n.engine.Options()
-				e.CacheBlocks += count * o.Blocks
-				e.CacheTokens += count * o.Blocks * o.BlockTokens
-				break
-			}
-		}
+		o := &r.geometry[i]
+		e.CacheBlocks += count * o.Blocks
+		e.CacheTokens += count * o.Blocks * o.BlockTokens
 	}
 	return e
 }
@@ -274,13 +272,14 @@ func (r *run) pull() error {
 	if err != nil {
 		return fmt.Errorf("workload: %w", err)
 	}
-	if ok && r.c.Duration > 0 && w.At > r.c.Duration || r.c.Requests > 0 && r.result.All.Arrived == r.c.Requests {
+	if ok && r.c.Duration > 0 && w.At > r.c.Duration || r.c.Requests > 0 && r.taken == r.c.Requests {
 		ok = false
 	}
 	if ok && w.At < r.coming.At {
 		return fmt.Errorf("workload: request at %v comes after one at %v, want them in order", w.At, r.coming.At)
 	}
 	if r.more = ok; ok {
+		r.taken++
 		r.coming = w
 		return nil
 	}

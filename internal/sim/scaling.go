@@ -73,6 +73,7 @@ func (s Scaling) validate(p *problems, field string, groups int) {
 // scale asks a group's autoscaler, does what it says, and comes again after its period.
 func (r *run) scale(s *Scaling, scaler Autoscaler, seen *GroupLoad) {
 	l := r.groupLoad(s.Group)
+	r.collect()
 	since := l
 	since.Arrived -= seen.Arrived
 	since.PromptTokens -= seen.PromptTokens
@@ -111,7 +112,7 @@ func (r *run) groupLoad(group int) GroupLoad {
 		case starting, down:
 			l.Starting++
 		case ready:
-			st := n.engine.Stats()
+			st := r.read(n)
 			l.Ready++
 			l.Waiting += st.Waiting
 			l.Running += st.Running

@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/inferloom/inferloom/internal/engine"
 	"github.com/inferloom/inferloom/scheduling"
 )
 
@@ -40,9 +41,7 @@ func (r *run) scrape(w *round) {
 		if n.serial%s.Phases != w.phase || n.state != ready || s.Loss > 0 && w.random.Float64() < s.Loss {
 			continue
 		}
-		n.engine.Advance(r.now)
-		r.settle(n)
-		st := n.engine.Stats()
+		st := r.read(n)
 		first := len(w.values)
 		w.values = append(w.values,
 			scheduling.Value{Metric: scheduling.Waiting, Value: float64(st.Waiting)},
@@ -66,6 +65,13 @@ func (r *run) scrape(w *round) {
 	r.after(s.Interval, func() { r.scrape(w) })
 }
 
+// read returns the state of an engine at this moment. Whoever reads engines must collect what they let go of.
+func (r *run) read(n *node) engine.Stats {
+	n.engine.Advance(r.now)
+	r.settle(n)
+	return n.engine.Stats()
+}
+
 // report tells the pool. A node may have left it since it was read, which is no error.
 func (r *run) report(states []scheduling.State) { _ = r.pool.Report(states...) }
 
@@ -75,11 +81,9 @@ func (r *run) sample() {
 	s.At, s.InFlight, s.Held, s.Endpoints = r.now, 0, r.held, s.Endpoints[:0]
 	lookedUp, hits := r.goneLookedUp, r.goneHits
 	sumSq := 0.0
-	ready_ := 0
+	serving := 0
 	for _, n := range r.nodes {
-		n.engine.Advance(r.now)
-		r.settle(n)
-		st := n.engine.Stats()
+		st := r.read(n)
 		s.Endpoints = append(s.Endpoints, EndpointSample{
 			ID: n.id, Group: n.group, Waiting: st.Waiting, Running: st.Running, KVUsage: st.KVUsage, Ready: n.state == ready,
 		})
@@ -87,13 +91,13 @@ func (r *run) sample() {
 		hits += st.Totals.PrefixHits
 		s.InFlight += st.Waiting + st.Running
 		if n.state == ready {
-			ready_++
+			serving++
 			sumSq += float64(st.Waiting+st.Running) * float64(st.Waiting+st.Running)
 		}
 	}
 	r.collect()
-	mean := ratio(float64(s.InFlight), float64(ready_))
-	s.Imbalance = ratio(math.Sqrt(max(0, ratio(sumSq, float64(ready_))-mean*mean)), mean)
+	mean := ratio(float64(s.InFlight), float64(serving))
+	s.Imbalance = ratio(math.Sqrt(max(0, ratio(sumSq, float64(serving))-mean*mean)), mean)
 	if r.now >= r.c.WarmUp && r.more {
 		r.imbalance += s.Imbalance
 		r.imbalances++

@@ -48,6 +48,13 @@ func single(number int, at time.Duration, input, output int) workload.Request {
 	}
 }
 
+// long passes over a test under the race detector.
+func long(t *testing.T) {
+	if racing {
+		t.Skip("long, and single-threaded")
+	}
+}
+
 func run1(t *testing.T, c Config) (*Result, []Outcome) {
 	t.Helper()
 	var all []Outcome
@@ -269,6 +276,7 @@ func poisson(seed uint64, n int, rate float64, output func(*rand.Rand) int) work
 // TestQueueingTheory compares mean waits with the closed formulas. A service is a thousand steps on average, so steps blur
 // the times by a thousandth of it.
 func TestQueueingTheory(t *testing.T) {
+	long(t)
 	const service = 10.0                           // seconds
 	erlangC := func(c int, load float64) float64 { // the share that waits; load is in servers
 		term, sum := 1.0, 0.0
@@ -309,6 +317,7 @@ func exponential(r *rand.Rand) int { return 1 + int(r.ExpFloat64()*999.5) }
 
 // TestLittlesLaw: what is under way on average is the rate times the mean stay.
 func TestLittlesLaw(t *testing.T) {
+	long(t)
 	underway, samples := 0.0, 0
 	result, err := Run(context.Background(), Config{
 		Policy: MustPolicy("default"), Fleet: []Group{{Count: 8, Engine: small}}, Workload: chats(t, 2, 9),
@@ -326,6 +335,7 @@ func TestLittlesLaw(t *testing.T) {
 
 // TestMoreLoadIsSlower compares the same requests at ever higher rates, and on ever slower engines.
 func TestMoreLoadIsSlower(t *testing.T) {
+	long(t)
 	ttft := func(rate, slowdown float64) time.Duration {
 		result, err := Run(context.Background(), Config{
 			Policy: MustPolicy("default"), Fleet: []Group{{Count: 8, Engine: small, Slowdown: slowdown}}, Workload: chats(t, 2, rate),
@@ -348,9 +358,10 @@ func TestMoreLoadIsSlower(t *testing.T) {
 	}
 }
 
-// TestOracle must beat the baselines where it must: at a load that all bear it has the least TTFT on average; and of the policies that know
-// something of caches it has the most good answers.
+// TestOracle: whoever knows the true state of the engines has the least TTFT on average and the most good answers, at a load
+// that is high and that all policies bear.
 func TestOracle(t *testing.T) {
+	long(t)
 	by := map[string]*Result{}
 	for _, p := range Policies() {
 		sum := &Result{}
@@ -449,6 +460,7 @@ func (failingWriter) Write([]byte) (int, error) { return 0, errors.New("disk ful
 
 // TestFindCapacity: a server of queueing theory bears its service rate, and no more.
 func TestFindCapacity(t *testing.T) {
+	long(t)
 	found, err := FindCapacity(context.Background(), Config{
 		Policy: MustPolicy("least-request"), Fleet: []Group{{Count: 4, Engine: queueing(1)}}, Scrape: Scrape{Interval: -1},
 	}, func(load float64) (workload.Source, error) {
