@@ -72,9 +72,9 @@ func identities(points []point) []same {
 
 func TestSearchEqualsExhaustive(t *testing.T) {
 	estimator := accel.Calibrated()
-	most := 64
-	if testing.Short() || raceDetector {
-		most = 16
+	most := 16
+	if raceDetector {
+		most = 4
 	}
 	plans, cases, estimates, spared := 0, 0, 0, 0
 	rapid.Check(t, func(t *rapid.T) {
@@ -85,8 +85,7 @@ func TestSearchEqualsExhaustive(t *testing.T) {
 			System: systemOf(t, rapid.SampledFrom([]string{
 				"h100-sxm", "h200-sxm", "b200", "gb200-nvl72", "mi300x", "l40s", "tpu-v5e", "tpu7x", "gaudi3",
 			}).Draw(t, "system")),
-			// Small clusters are as hard as large ones, and quicker.
-			Accelerators: rapid.OneOf(rapid.IntRange(1, 8), rapid.IntRange(1, 16), rapid.IntRange(1, most)).Draw(t, "accelerators"),
+			Accelerators: rapid.OneOf(rapid.IntRange(1, 4), rapid.IntRange(1, most)).Draw(t, "accelerators"),
 			Engine:       rapid.SampledFrom([]accel.Engine{accel.VLLM, accel.SGLang, accel.TensorRTLLM}).Draw(t, "engine"),
 			Role:         rapid.SampledFrom([]Role{Both, Prefill, Decode}).Draw(t, "role"),
 			Input:        rapid.IntRange(1, 8000).Draw(t, "input"),
@@ -98,11 +97,7 @@ func TestSearchEqualsExhaustive(t *testing.T) {
 		if p.check() != nil {
 			t.Skip("no problem")
 		}
-		s := newSearch(estimator, &p)
-		s.run()
-		best, front := exhaustive(estimator, p)
-		require.Equal(t, identities(front), identities(s.front))
-		require.Equal(t, identities(best), identities(s.best[:min(len(s.best), 1)]))
+		s, best := equalsExhaustive(t, estimator, p)
 		cases++
 		if len(best) > 0 {
 			plans++
@@ -118,6 +113,32 @@ func TestSearchEqualsExhaustive(t *testing.T) {
 	})
 	t.Logf("%d cases, %d with plans, %d estimates, %d spared", cases, plans, estimates, spared)
 	require.Greater(t, 2*plans, cases/2)
+}
+
+func equalsExhaustive(t require.TestingT, e Estimator, p Problem) (s *search, best []point) {
+	s = newSearch(e, &p)
+	s.run()
+	best, front := exhaustive(e, p)
+	require.Equal(t, identities(front), identities(s.front))
+	require.Equal(t, identities(best), identities(s.best[:min(len(s.best), 1)]))
+	return s, best
+}
+
+func TestSearchEqualsExhaustiveOn64(t *testing.T) {
+	if raceDetector {
+		t.Skip("the race detector makes it long")
+	}
+	for _, p := range []Problem{
+		{Model: modelOf(t, "deepseek-ai/DeepSeek-R1"), System: systemOf(t, "h100-sxm"), Engine: accel.SGLang, Role: Decode},
+		{Model: modelOf(t, "deepseek-ai/DeepSeek-R1"), System: systemOf(t, "gb200-nvl72"), Engine: accel.VLLM, Rate: 20},
+		{Model: modelOf(t, "Qwen/Qwen3-235B-A22B"), System: systemOf(t, "b200"), Engine: accel.VLLM, TTFT: time.Second},
+		{Model: modelOf(t, "meta-llama/Llama-3.1-405B-Instruct"), System: systemOf(t, "h200-sxm"), Engine: accel.TensorRTLLM, Role: Prefill},
+		{Model: modelOf(t, "zai-org/GLM-4.5-Air"), System: systemOf(t, "tpu-v6e"), Engine: accel.VLLM},
+	} {
+		p.Accelerators, p.Input, p.Output, p.TPOT = 64, 2000, 500, 60*time.Millisecond
+		_, best := equalsExhaustive(t, accel.Calibrated(), p)
+		require.NotEmpty(t, best, "%s on %s", p.Model.Name, p.System.Name)
+	}
 }
 
 func TestDeepSeek(t *testing.T) {
