@@ -11,8 +11,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-// Totals of the Llama, Qwen3 and gpt-oss models are those of their published safetensors; the others follow from their
-// configs and round to what their authors publish. KV elements are those of all layers, windows ignored.
+// Totals follow from the configs and round to what their authors publish. KV elements are those of all layers, windows ignored.
 func TestKnownModels(t *testing.T) {
 	for _, row := range []struct {
 		name          string
