@@ -83,12 +83,18 @@ func (e *Estimate) hide(b *Breakdown) time.Duration {
 
 // bound replaces what intervals say by what is physically possible: nothing is faster than its slowest resource at its peak.
 func (p *Prepared) bound(e *Estimate, w Workload, running float64, pr *prompt) {
+	e.TPOT.Low = min(seconds(p.decodeAtPeak(w, running)), e.TPOT.Value)
+	e.TTFT.Low = min(seconds(pr.atPeak()), e.TTFT.Value)
+}
+
+func (p *Prepared) decodeAtPeak(w Workload, running float64) float64 {
 	var x [maxParts]float64
 	p.decode(&x, w, running, nil)
-	read := x[outWeights] + x[outExperts] + x[outKV]
-	e.TPOT.Low = min(seconds(max(read, x[outScores]+x[outDense]+x[outRouted], x[outReduce]+x[outSpread])), e.TPOT.Value)
-	read = pr.weights + pr.experts + pr.cached
-	e.TTFT.Low = min(seconds(max(read, pr.dense+pr.routed+pr.scores, pr.reduce)), e.TTFT.Value)
+	return max(x[outWeights]+x[outExperts]+x[outKV], x[outScores]+x[outDense]+x[outRouted], x[outReduce]+x[outSpread])
+}
+
+func (pr *prompt) atPeak() float64 {
+	return max(pr.weights+pr.experts+pr.cached, pr.dense+pr.routed+pr.scores, pr.reduce)
 }
 
 // sustain is the concurrency at which an instance answers as many requests a second as come.

@@ -116,6 +116,11 @@ func (p Pools) at(w Workload, decoding float64) flow {
 	}
 	f.e.TPOT, f.e.Step = poolsTPOT.widen(p.Decode.tpot.interval(tpot)), tpot
 
+	if p.Decode.evidence == NoEvidence {
+		peak := p.Decode.decodeAtPeak(w, max(decoding/n/p.Decode.dp, 1))
+		f.e.TPOT.Low = min(f.e.TPOT.Low, seconds(peak))
+	}
+
 	busy := p.share(w)
 	servers := p.Prefill.dp * float64(p.PrefillInstances)
 	most := servers / busy
@@ -182,6 +187,10 @@ func (p Pools) finish(w Workload, f flow, room float64) Estimate {
 	out := float64(w.OutputTokens)
 	slow := float64(e.TPOT.Value) / float64(max(e.TPOT.High, 1))
 	fast := float64(e.TPOT.Value) / float64(max(e.TPOT.Low, 1))
+	if p.Prefill.evidence == NoEvidence {
+		pr := p.Prefill.prompt(w, true)
+		fast = max(fast, p.share(w)/pr.atPeak())
+	}
 	e.Requests = Interval[float64]{f.rate, f.rate * slow, f.rate * fast}
 	e.OutputTokens = Interval[float64]{out * f.rate, out * f.rate * slow, out * f.rate * fast}
 	e.Evidence = min(p.Prefill.evidence, p.Decode.evidence, EngineMeasured)

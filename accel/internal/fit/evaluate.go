@@ -184,6 +184,23 @@ func leaveOut(w io.Writer, title string, all []measurement, group func(measureme
 	return nil
 }
 
+// peak evaluates what is physically possible: every part at its peak, no overhead.
+func peak(w io.Writer, all []measurement) error {
+	var b both
+	for _, m := range all {
+		e, err := accel.Uncalibrated().Estimate(m.Deployment, m.Workload)
+		if err != nil {
+			return fmt.Errorf("%s: %w", m.config, err)
+		}
+		e.TPOT.Value, e.TTFT.Value = e.TPOT.Low, e.TTFT.Low
+		b.tpot.add(m.TPOT, e.TPOT)
+		b.ttft.add(m.TTFT, e.TTFT)
+	}
+	line(w, "all at peak, TPOT", &b.tpot)
+	line(w, "all at peak, TTFT", &b.ttft)
+	return nil
+}
+
 // plain evaluates a calibration as it is.
 func plain(w io.Writer, name string, c *accel.Calibration, all []measurement) (both, error) {
 	var b both

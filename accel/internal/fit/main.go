@@ -66,7 +66,10 @@ func run(file, out string, evaluate bool, seeds int, score bool) error {
 			return err
 		}
 		fmt.Printf("\nNothing held out\n\n%s", tableHead)
-		if _, err := plain(os.Stdout, "no calibration", accel.Uncalibrated(), all); err != nil {
+		if err := peak(os.Stdout, all); err != nil {
+			return err
+		}
+		if _, err := plain(os.Stdout, "factors that parts usually have", accel.Uncalibrated(), all); err != nil {
 			return err
 		}
 		if err := leaveOut(os.Stdout, "Models held out", all, func(m measurement) string { return m.model }); err != nil {
