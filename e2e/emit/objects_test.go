@@ -23,6 +23,9 @@ func TestObjectsFitPublishedSchemas(t *testing.T) {
 	} {
 		for _, minimal := range []bool{false, true} {
 			serving := everything(plans...)
+			if _, newer := s["grove.io/v1alpha1 ClusterTopologyBinding"]; newer {
+				serving.GroveTopology = "racks"
+			}
 			if minimal {
 				serving = emit.Serving{Name: "r1", Image: "sglang", Plans: plans}
 			}
@@ -60,18 +63,6 @@ func TestBrokenObjectsAreRefused(t *testing.T) {
 			require.NotEmpty(t, s.problems(t, decode(t, broken)))
 		})
 	}
-}
-
-func TestNewerGroveTopology(t *testing.T) {
-	s := published(t)
-	serving := everything(wide(accel.VLLM, plan.Both, 4, 2))
-	serving.GroveTopology = "racks"
-	doc, err := serving.PodCliqueSet()
-	require.NoError(t, err)
-	if _, newer := s["grove.io/v1alpha1 ClusterTopologyBinding"]; !newer {
-		t.Skip("EMIT_CRDS has no Grove with ClusterTopologyBindings")
-	}
-	require.Empty(t, s.problems(t, decode(t, doc)))
 }
 
 // valid requires that each document is what an API server accepts.

@@ -88,6 +88,8 @@ func parse(args []string, stderr io.Writer) (*config, error) {
 	f.StringVar(&c.serving.Image, "image", "", "container image of the engine")
 	f.StringVar(&c.serving.Topology, "topology", "", "node `label` of the domain that an instance must be in")
 	f.StringVar(&c.serving.GroveDomain, "grove-domain", "", "the same for Grove, such as rack")
+	f.StringVar(&c.serving.GroveTopology, "grove-topology", "", "the ClusterTopologyBinding of that, where Grove has them")
+	f.StringVar(&c.serving.ComputeDomain, "compute-domain", "", "ResourceClaimTemplate of IMEX channels, for instances across trays of an NVL72")
 	f.StringVar(&c.serving.Queue, "queue", "", "Kueue LocalQueue")
 	levels := f.String("levels", "", "node labels of Kueue's topology, the widest first")
 	if err := f.Parse(args); err != nil {

@@ -51,7 +51,7 @@ func (s Serving) PodCliqueSet() ([]byte, error) {
 	}), nil
 }
 
-// pack is the constraint in its newer form where a topology is named, else in the form that every version understands.
+// pack is the constraint in its newer form where a topology is named, else in the older one.
 func (s Serving) pack() object {
 	if s.GroveTopology == "" {
 		return object{{"packDomain", s.GroveDomain}}

@@ -24,8 +24,9 @@ type Serving struct {
 	// Topology is the label of nodes that share a domain, such as a rack: the nodes of an instance are then of one domain.
 	// Where the scale-up domain spans nodes (NVL72), it should be that domain's label.
 	Topology string
-	// GroveTopology names the ClusterTopologyBinding that GroveDomain is a level of. Grove before 0.1.0-alpha.9 has one topology a
-	// cluster: leave it empty there. GroveDomain is such as "rack" or "block"; empty asks for nothing.
+	// GroveDomain is the level of a topology that holds an instance, such as "rack" or "block"; empty asks for nothing.
+	// GroveTopology names the ClusterTopologyBinding that it is a level of. Groves up to 0.1.0-alpha.8 have one topology a cluster:
+	// leave it empty. From 0.1.0-alpha.10 on it is needed.
 	GroveTopology, GroveDomain string
 	// ComputeDomain is a ResourceClaimTemplate for NVIDIA's IMEX channels, which instances across nodes of an NVL72 need.
 	ComputeDomain string
