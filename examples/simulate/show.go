@@ -81,7 +81,7 @@ func (c *comparison) sweepTable() *report.Table {
 		cells := []string{report.Percent(p.load), report.PerSecond(p.offered)}
 		for i := range c.contenders {
 			v := goodput(p.runs[i])
-			cells = append(cells, fmt.Sprintf("%s ±%s", report.PerSecond(v.Estimate), report.Plain(v.High-v.Estimate)))
+			cells = append(cells, fmt.Sprintf("%s ±%.2g", report.PerSecond(v.Estimate), v.High-v.Estimate))
 		}
 		t.Add(cells...)
 	}
