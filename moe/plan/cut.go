@@ -47,20 +47,20 @@ func describe(p accel.Parallelism) string {
 }
 
 // sizes are the numbers of ranks an instance may have: parts of a node, or whole nodes within a domain or of whole domains.
-func (p *search) sizes() []int {
+func (s *search) sizes() []int {
 	var out []int
-	s := p.ranks
-	for n := 1; n <= min(p.Accelerators*p.devices, maxRanks); n++ {
-		if s.ScaleUp.Torus != nil {
-			if _, ok := p.slice(n); ok {
+	fabric := s.ranks
+	for n := 1; n <= min(s.Accelerators*s.devices, maxRanks); n++ {
+		if fabric.ScaleUp.Torus != nil {
+			if _, ok := s.slice(n); ok {
 				out = append(out, n)
 			}
 			continue
 		}
-		if n > s.PerNode && n%s.PerNode != 0 {
+		if n > fabric.PerNode && n%fabric.PerNode != 0 {
 			continue
 		}
-		if d := s.ScaleUp.Domain; d > s.PerNode && n > d && n%d != 0 {
+		if d := fabric.ScaleUp.Domain; d > fabric.PerNode && n > d && n%d != 0 {
 			continue
 		}
 		out = append(out, n)
@@ -72,39 +72,39 @@ func (p *search) sizes() []int {
 const maxRanks = 1024
 
 // replicas is how many instances of n ranks the accelerators hold if none straddles nodes, or domains, without need.
-func (p *search) replicas(n int) int {
+func (s *search) replicas(n int) int {
 	fill := func(total, unit int) int { return total/unit*(unit/n) + total%unit/n }
-	s, total := p.ranks, p.Accelerators*p.devices
-	whole := total - total%s.PerNode
-	switch d := s.ScaleUp.Domain; {
-	case s.ScaleUp.Torus != nil:
+	fabric, total := s.ranks, s.Accelerators*s.devices
+	whole := total - total%fabric.PerNode
+	switch d := fabric.ScaleUp.Domain; {
+	case fabric.ScaleUp.Torus != nil:
 		return total / n
-	case n <= s.PerNode:
-		return fill(total, s.PerNode)
-	case d > s.PerNode && n <= d:
+	case n <= fabric.PerNode:
+		return fill(total, fabric.PerNode)
+	case d > fabric.PerNode && n <= d:
 		return fill(whole, d)
 	}
 	return whole / n
 }
 
 // cuts calls yield with each cut that a problem allows in principle, in a fixed order: which of them are legal, refusal says.
-func (p *search) cuts(yield func(*cut)) {
-	precisions := p.precisions()
-	for _, n := range p.sizes() {
-		replicas := p.replicas(n)
+func (s *search) cuts(yield func(*cut)) {
+	precisions := s.precisions()
+	for _, n := range s.sizes() {
+		replicas := s.replicas(n)
 		if replicas == 0 {
 			continue
 		}
 		for tp := 1; tp <= n; tp++ {
-			if n%tp != 0 || p.Fixed.TP > 0 && tp != p.Fixed.TP {
+			if n%tp != 0 || s.Fixed.TP > 0 && tp != s.Fixed.TP {
 				continue
 			}
 			for pp := 1; pp <= n/tp; pp++ {
 				dp := n / tp / pp
-				if n%(tp*pp) != 0 || p.Fixed.PP > 0 && pp != p.Fixed.PP || p.Fixed.DP > 0 && dp != p.Fixed.DP {
+				if n%(tp*pp) != 0 || s.Fixed.PP > 0 && pp != s.Fixed.PP || s.Fixed.DP > 0 && dp != s.Fixed.DP {
 					continue
 				}
-				p.expertCuts(accel.Parallelism{TP: tp, DP: dp, PP: pp}, func(par accel.Parallelism) {
+				s.expertCuts(accel.Parallelism{TP: tp, DP: dp, PP: pp}, func(par accel.Parallelism) {
 					for _, k := range kernels(par) {
 						for _, precision := range precisions {
 							c := cut{Parallelism: par, kernel: k.kernel, overlap: k.overlap, precision: precision, replicas: replicas, balance: 1}
@@ -118,37 +118,37 @@ func (p *search) cuts(yield func(*cut)) {
 }
 
 // expertCuts adds how experts are spread, cut and repeated.
-func (p *search) expertCuts(par accel.Parallelism, yield func(accel.Parallelism)) {
-	e := experts(p.Model)
+func (s *search) expertCuts(par accel.Parallelism, yield func(accel.Parallelism)) {
+	e := experts(s.Model)
 	if e == 0 {
 		if par.DP > 1 {
 			return // instances of their own
 		}
 		par.EP, par.MoETP = 1, 1
-		if p.Fixed.EP <= 1 && p.Fixed.MoETP <= 1 && p.Fixed.Redundant == 0 {
+		if s.Fixed.EP <= 1 && s.Fixed.MoETP <= 1 && s.Fixed.Redundant == 0 {
 			yield(par)
 		}
 		return
 	}
 	ranks := par.TP * par.DP
 	for ep := ranks; ep >= 1; ep-- {
-		if ranks%ep != 0 || p.Engine == accel.VLLM && ep > 1 && ep < ranks && p.Fixed.EP == 0 {
+		if ranks%ep != 0 || s.Engine == accel.VLLM && ep > 1 && ep < ranks && s.Fixed.EP == 0 {
 			continue // vLLM has no such mixtures, and there are many
 		}
 		par.EP, par.MoETP = ep, ranks/ep
-		if p.Fixed.EP > 0 && ep != p.Fixed.EP || p.Fixed.MoETP > 0 && par.MoETP != p.Fixed.MoETP {
+		if s.Fixed.EP > 0 && ep != s.Fixed.EP || s.Fixed.MoETP > 0 && par.MoETP != s.Fixed.MoETP {
 			continue
 		}
-		for _, par.Redundant = range p.redundant(par, e) {
+		for _, par.Redundant = range s.redundant(par, e) {
 			yield(par)
 		}
 	}
 }
 
 // redundant is how many experts to add so that they fill a slot more or less of each rank.
-func (p *search) redundant(par accel.Parallelism, experts int) []int {
+func (s *search) redundant(par accel.Parallelism, experts int) []int {
 	ep := par.EP
-	if r := p.Fixed.Redundant; r > 0 {
+	if r := s.Fixed.Redundant; r > 0 {
 		return []int{r}
 	}
 	slots := (experts + ep - 1) / ep
@@ -157,16 +157,16 @@ func (p *search) redundant(par accel.Parallelism, experts int) []int {
 		return []int{0}
 	}
 	out := []int{least}
-	if p.Survive != moe.Nothing {
-		nodes := min(ep, (par.TP*par.DP+p.ranks.PerNode-1)/p.ranks.PerNode)
-		for s := slots + 1; s <= 2*slots; s++ {
-			if (moe.Cluster{Nodes: nodes, GPUs: ep, SlotsPerGPU: s}).Cover(experts, p.Survive).Replicated {
-				out = append(out, s*ep-experts)
+	if s.Survive != moe.Nothing {
+		nodes := min(ep, (par.TP*par.DP+s.ranks.PerNode-1)/s.ranks.PerNode)
+		for more := slots + 1; more <= 2*slots; more++ {
+			if (moe.Cluster{Nodes: nodes, GPUs: ep, SlotsPerGPU: more}).Cover(experts, s.Survive).Replicated {
+				out = append(out, more*ep-experts)
 				break
 			}
 		}
 	}
-	if p.Loads.Experts > 0 {
+	if s.Loads.Experts > 0 {
 		for _, more := range []int{1, 2} {
 			if r := least + more*ep; r <= experts && r != out[len(out)-1] {
 				out = append(out, r)
@@ -192,26 +192,26 @@ func kernels(par accel.Parallelism) []kernel {
 	}
 }
 
-func (p *search) precisions() []accel.Precision {
-	if len(p.Precisions) > 0 {
-		return p.Precisions
+func (s *search) precisions() []accel.Precision {
+	if len(s.Precisions) > 0 {
+		return s.Precisions
 	}
 	out := []accel.Precision{{KV: accel.BF16}}
-	if _, ok := p.System.Accelerator.Peak(accel.FP8); ok {
+	if _, ok := s.System.Accelerator.Peak(accel.FP8); ok {
 		out = append(out, accel.Precision{KV: accel.FP8})
 	}
 	return out
 }
 
 // deployment is an instance that runs so many requests a data-parallel rank.
-func (p *search) deployment(c *cut, sequences int) accel.Deployment {
+func (s *search) deployment(c *cut, sequences int) accel.Deployment {
 	d := accel.Deployment{
-		Model: p.Model, System: c.system, Parallelism: c.Parallelism, Precision: c.precision, Engine: p.Engine,
-		MemoryFraction: p.MemoryFraction, MaxBatchedTokens: p.MaxBatchedTokens, MaxSequences: sequences,
+		Model: s.Model, System: c.system, Parallelism: c.Parallelism, Precision: c.precision, Engine: s.Engine,
+		MemoryFraction: s.MemoryFraction, MaxBatchedTokens: s.MaxBatchedTokens, MaxSequences: sequences,
 		AllToAll: c.kernel, TwoBatchOverlap: c.overlap, ExpertBalance: c.balance,
 	}
-	if p.Role != Prefill {
-		d.MTPDepth, d.MTPAcceptance = p.MTPDepth, p.MTPAcceptance
+	if s.Role != Prefill {
+		d.MTPDepth, d.MTPAcceptance = s.MTPDepth, s.MTPAcceptance
 	}
 	if c.kernel == accel.DeepEPLowLatency {
 		d.DispatchTokens = sequences * (d.MTPDepth + 1)

@@ -17,61 +17,61 @@ const (
 var deepEPHidden = []int{2048, 2560, 3072, 4096, 5120, 6144, 7168, 8192}
 
 // legal says why a cut cannot be, or nil; it also finds where its ranks are.
-func (p *search) legal(c *cut) *refusal {
-	if err := c.Validate(p.Model); err != nil {
+func (s *search) legal(c *cut) *refusal {
+	if err := c.Validate(s.Model); err != nil {
 		return refuse(Indivisible, "%v", err)
 	}
-	if f := p.inEngine(c); f != nil {
+	if f := s.inEngine(c); f != nil {
 		return f
 	}
-	if f := p.inFabric(c); f != nil {
+	if f := s.inFabric(c); f != nil {
 		return f
 	}
-	if f := p.inKernel(c); f != nil {
+	if f := s.inKernel(c); f != nil {
 		return f
 	}
-	return p.covered(c)
+	return s.covered(c)
 }
 
-func (p *search) inEngine(c *cut) *refusal {
+func (s *search) inEngine(c *cut) *refusal {
 	ranks := c.TP * c.DP
 	deepEP := c.kernel == accel.DeepEPHighThroughput || c.kernel == accel.DeepEPLowLatency
 	switch {
-	case p.Engine == accel.VLLM && c.EP > 1 && c.EP != ranks:
+	case s.Engine == accel.VLLM && c.EP > 1 && c.EP != ranks:
 		return refuse(NotInEngine, "vLLM spreads experts over all %d ranks of a stage or none", ranks)
-	case p.Engine == accel.TensorRTLLM && c.DP > 1 && c.TP > 1:
+	case s.Engine == accel.TensorRTLLM && c.DP > 1 && c.TP > 1:
 		return refuse(NotInEngine, "TensorRT-LLM does not cut the attention of data-parallel ranks")
-	case p.Engine == accel.TensorRTLLM && deepEP:
+	case s.Engine == accel.TensorRTLLM && deepEP:
 		return refuse(NotInEngine, "TensorRT-LLM has kernels of its own")
-	case p.Engine == accel.TensorRTLLM && c.overlap:
+	case s.Engine == accel.TensorRTLLM && c.overlap:
 		return refuse(NotInEngine, "TensorRT-LLM has no two-batch overlap")
-	case p.Engine == accel.VLLM && c.overlap && !deepEP:
+	case s.Engine == accel.VLLM && c.overlap && !deepEP:
 		return refuse(NotInEngine, "vLLM overlaps two batches only with DeepEP")
 	case c.PP > 1 && c.overlap:
 		return refuse(NotInEngine, "two-batch overlap and pipeline stages exclude each other")
-	case c.PP > 1 && p.MTPDepth > 0 && p.Role != Prefill:
+	case c.PP > 1 && s.MTPDepth > 0 && s.Role != Prefill:
 		return refuse(NotInEngine, "multi-token prediction and pipeline stages exclude each other")
 	}
 	return nil
 }
 
 // inFabric finds the layout.
-func (p *search) inFabric(c *cut) *refusal {
-	s, n := p.ranks, c.Ranks()
+func (s *search) inFabric(c *cut) *refusal {
+	fabric, n := s.ranks, c.Ranks()
 	l := Layout{
-		Ranks: n, PerNode: min(n, s.PerNode), Nodes: (n + s.PerNode - 1) / s.PerNode,
-		domain: max(s.ScaleUp.Domain, 1), tp: c.TP, dp: c.DP, pp: c.PP, ep: c.EP,
+		Ranks: n, PerNode: min(n, fabric.PerNode), Nodes: (n + fabric.PerNode - 1) / fabric.PerNode,
+		domain: max(fabric.ScaleUp.Domain, 1), tp: c.TP, dp: c.DP, pp: c.PP, ep: c.EP,
 	}
-	if s.ScaleUp.Kind == accel.PCIe {
-		l.domain = s.PerNode
+	if fabric.ScaleUp.Kind == accel.PCIe {
+		l.domain = fabric.PerNode
 	}
-	if p.Engine != accel.VLLM {
+	if s.Engine != accel.VLLM {
 		l.order = stagesOutside
 	}
 	l.Domains = (n + l.domain - 1) / l.domain
-	c.layout, c.system = l, s
-	if s.ScaleUp.Torus != nil {
-		return p.onTorus(c)
+	c.layout, c.system = l, fabric
+	if fabric.ScaleUp.Torus != nil {
+		return s.onTorus(c)
 	}
 	if block := l.block(); n > l.PerNode && block < n && block%l.PerNode != 0 && l.PerNode%block != 0 {
 		return refuse(NotInFabric, "blocks of %d ranks do not align with nodes of %d", block, l.PerNode)
@@ -93,9 +93,9 @@ func (p *search) inFabric(c *cut) *refusal {
 	}
 	if c.EP > 1 {
 		switch span := l.expertSpan(); {
-		case s.ScaleUp.Kind == accel.PCIe && span > l.PerNode:
+		case fabric.ScaleUp.Kind == accel.PCIe && span > l.PerNode:
 			return refuse(NotInFabric, "experts over %d ranks leave the PCIe host of %d", span, l.PerNode)
-		case s.ScaleUp.Domain > s.PerNode && span > l.domain:
+		case fabric.ScaleUp.Domain > fabric.PerNode && span > l.domain:
 			return refuse(NotInFabric, "experts over %d ranks leave the NVLink domain of %d", span, l.domain)
 		}
 	}
@@ -119,33 +119,33 @@ func (l Layout) expertSpan() int {
 }
 
 // onTorus assigns the axes of the slice to groups.
-func (p *search) onTorus(c *cut) *refusal {
+func (s *search) onTorus(c *cut) *refusal {
 	if c.PP > 1 {
 		return refuse(NotInFabric, "pipeline stages are not placed on a torus")
 	}
-	shape, _ := p.slice(c.Ranks())
-	sliced, err := p.System.Slice(shape.String())
+	shape, _ := s.slice(c.Ranks())
+	sliced, err := s.System.Slice(shape.String())
 	if err != nil {
 		return refuse(NotInFabric, "%v", err)
 	}
 	c.system = sliced.PerDevice()
 	c.layout.Shape, c.layout.domain, c.layout.Domains = shape, c.Ranks(), 1
 	for _, group := range []int{c.TP, c.MoETP} {
-		if _, ok := axes(shape, group, p.devices); !ok {
+		if _, ok := axes(shape, group, s.devices); !ok {
 			return refuse(NotInFabric, "a group of %d fills no axes of a %v torus", group, shape)
 		}
 	}
-	c.layout.Inner, _ = axes(shape, c.TP, p.devices)
+	c.layout.Inner, _ = axes(shape, c.TP, s.devices)
 	return nil
 }
 
 // slice is the slice of a torus with exactly so many ranks.
-func (p *search) slice(ranks int) (accel.Shape, bool) {
-	if ranks < p.devices {
+func (s *search) slice(ranks int) (accel.Shape, bool) {
+	if ranks < s.devices {
 		return accel.Shape{}, false
 	}
-	shape, ok := p.System.SliceFor(ranks / p.devices)
-	return shape, ok && shape.Size()*p.devices == ranks
+	shape, ok := s.System.SliceFor(ranks / s.devices)
+	return shape, ok && shape.Size()*s.devices == ranks
 }
 
 // axes is how many axes a group fills, from the last, in the order in which ranks are numbered; one that shares the
@@ -176,31 +176,31 @@ func axes(s accel.Shape, group, devices int) (n int, ok bool) {
 	return n, false
 }
 
-func (p *search) inKernel(c *cut) *refusal {
-	s, m := p.ranks, p.Model
+func (s *search) inKernel(c *cut) *refusal {
+	fabric, m := s.ranks, s.Model
 	span := c.layout.expertSpan()
 	deepEP := c.kernel == accel.DeepEPHighThroughput || c.kernel == accel.DeepEPLowLatency
 	switch {
-	case deepEP && s.Accelerator.Vendor != "nvidia" && s.Accelerator.Vendor != "amd":
+	case deepEP && fabric.Accelerator.Vendor != "nvidia" && fabric.Accelerator.Vendor != "amd":
 		return refuse(NotInKernel, "DeepEP and MoRI are for NVIDIA's and AMD's accelerators")
-	case deepEP && s.ScaleUp.Kind != accel.Switch && s.ScaleUp.Kind != accel.Mesh:
+	case deepEP && fabric.ScaleUp.Kind != accel.Switch && fabric.ScaleUp.Kind != accel.Mesh:
 		return refuse(NotInKernel, "DeepEP needs peer-to-peer access between all accelerators of a node, which PCIe hosts rarely have")
-	case deepEP && s.ScaleOut.RailOnly && span > max(s.ScaleUp.Domain, 1):
+	case deepEP && fabric.ScaleOut.RailOnly && span > max(fabric.ScaleUp.Domain, 1):
 		return refuse(NotInKernel, "DeepEP needs each NIC to reach every other, and a rail-only network joins only those of equal index")
-	case deepEP && !deepEPSize(p.Engine, m.Hidden):
+	case deepEP && !deepEPSize(s.Engine, m.Hidden):
 		return refuse(NotInKernel, "DeepEP is not built for a hidden size of %d", m.Hidden)
 	case c.kernel != accel.AllGather && topK(m) > maxTopK:
 		return refuse(NotInKernel, "the kernel carries at most %d experts a token, not %d", maxTopK, topK(m))
 	case c.kernel != accel.AllGather && c.MoETP > 1:
 		return refuse(NotInKernel, "the kernel carries tokens to whole experts, not to %d parts", c.MoETP)
-	case c.kernel == accel.DeepEPLowLatency && (p.Role == Prefill || p.Role == Both && p.Engine == accel.VLLM):
+	case c.kernel == accel.DeepEPLowLatency && (s.Role == Prefill || s.Role == Both && s.Engine == accel.VLLM):
 		return refuse(NotInKernel, "low-latency kernels carry at most %d tokens a rank and step, too few for prefill", maxDispatch)
-	case c.kernel == accel.DeepEPHighThroughput && p.Role == Decode:
+	case c.kernel == accel.DeepEPHighThroughput && s.Role == Decode:
 		return refuse(NotInKernel, "high-throughput kernels cannot be captured in CUDA graphs, which decode needs")
-	case c.kernel == accel.NVLinkAllToAll && !blackwell(s):
+	case c.kernel == accel.NVLinkAllToAll && !blackwell(fabric):
 		return refuse(NotInKernel, "NVLink kernels need a Blackwell GPU on NVLink")
-	case c.kernel == accel.NVLinkAllToAll && span > s.ScaleUp.Domain:
-		return refuse(NotInKernel, "NVLink kernels do not leave the NVLink domain of %d", s.ScaleUp.Domain)
+	case c.kernel == accel.NVLinkAllToAll && span > fabric.ScaleUp.Domain:
+		return refuse(NotInKernel, "NVLink kernels do not leave the NVLink domain of %d", fabric.ScaleUp.Domain)
 	}
 	return nil
 }
@@ -220,13 +220,13 @@ func blackwell(s accel.System) bool {
 }
 
 // covered says if experts survive, given the nodes that their ranks are on.
-func (p *search) covered(c *cut) *refusal {
-	if p.Survive == moe.Nothing {
+func (s *search) covered(c *cut) *refusal {
+	if s.Survive == moe.Nothing {
 		return nil
 	}
-	cover := c.cluster(p.Model).Cover(experts(p.Model), p.Survive)
+	cover := c.cluster(s.Model).Cover(experts(s.Model), s.Survive)
 	if !cover.Replicated {
-		f := refuse(NotCovered, "%d slots more would cover the loss of %v", cover.Missing, p.Survive)
+		f := refuse(NotCovered, "%d slots more would cover the loss of %v", cover.Missing, s.Survive)
 		f.miss = float64(cover.Missing)
 		return f
 	}
