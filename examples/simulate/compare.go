@@ -79,11 +79,10 @@ type sweepPoint struct {
 
 // compare finds the capacities and compares the policies at one load, then at those of the sweep.
 func (l *lab) compare(ctx context.Context) (*comparison, error) {
-	_, text, err := l.traffic.Source(1)
-	if err != nil {
-		return nil, err
+	if _, _, err := l.traffic.Source(1); err != nil {
+		return nil, err // before all capacities are searched for
 	}
-	c := &comparison{config: l.config, traffic: text}
+	c := &comparison{config: l.config}
 	capacities, err := l.capacities(ctx)
 	if err != nil {
 		return nil, err
@@ -96,6 +95,10 @@ func (l *lab) compare(ctx context.Context) (*comparison, error) {
 	c.times = 1
 	if l.load > 0 {
 		c.times = l.load * weakest
+	}
+	at := l.traffic.At(c.times)
+	if _, c.traffic, err = at.Source(1); err != nil {
+		return nil, err
 	}
 	runs, err := l.atLoad(ctx, c.times, true)
 	if err != nil {

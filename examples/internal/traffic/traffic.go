@@ -114,7 +114,7 @@ func (o *Options) Source(seed uint64) (workload.Source, string, error) {
 		return nil, "", err
 	}
 	if o.Scale != 1 {
-		text += fmt.Sprintf(", at %g times that rate", o.Scale)
+		text += fmt.Sprintf(", at %.3g times that rate", o.Scale)
 	}
 	source, err = workload.Scale(source, o.Scale)
 	return source, text, err
@@ -132,7 +132,7 @@ func (o *Options) unscaled(seed uint64) (workload.Source, string, error) {
 	if o.Adapters != "" {
 		c.Adapters = strings.Split(o.Adapters, ",")
 	}
-	text := fmt.Sprintf("generated chats like those of %s, %g/s", workload.ChatsSource, o.Rate)
+	text := fmt.Sprintf("generated chats like those of %s, %.3g/s", workload.ChatsSource, o.Rate)
 	if o.Kind == Single {
 		c.Turns = 1
 		if o.Input == 0 {
@@ -141,7 +141,7 @@ func (o *Options) unscaled(seed uint64) (workload.Source, string, error) {
 		if o.Output == 0 {
 			c.Output = workload.Lengths{Mean: 128, CV: o.Spread}
 		}
-		text = fmt.Sprintf("generated single requests of %.0f and %.0f tokens, %g/s", c.Input.Mean, c.Output.Mean, o.Rate)
+		text = fmt.Sprintf("generated single requests of %.0f and %.0f tokens, %.3g/s", c.Input.Mean, c.Output.Mean, o.Rate)
 	}
 	if o.CV != 1 {
 		text += fmt.Sprintf(" in bursts (coefficient of variation %g)", o.CV)
