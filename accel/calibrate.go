@@ -87,6 +87,14 @@ func (d *Deployment) keys() (k [numLevels]effectKey) {
 	if d.Model.MoE() {
 		weight = prec.Experts
 	}
+	switch weight { // names of one kind, which labels mix up
+	case FP8Block:
+		weight = FP8
+	case MXFP4:
+		weight = NVFP4
+	case INT4G32:
+		weight = INT4
+	}
 	cut := cutKey{par.TP, par.DP, par.EP}
 	k[levelEngine] = effectKey{level: levelEngine, engine: d.Engine}
 	k[levelModel] = effectKey{level: levelModel, shape: shape}
