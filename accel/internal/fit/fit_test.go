@@ -37,8 +37,8 @@ func TestReadFilters(t *testing.T) {
 	require.ErrorContains(t, err, "column backend is missing")
 }
 
-// The targets of the performance model on configurations that a fit has not seen. SILICON_CSV names the measurements.
-func TestHeldOutErrors(t *testing.T) {
+// measured reads the file that SILICON_CSV names.
+func measured(t *testing.T) []measurement {
 	file := os.Getenv("SILICON_CSV")
 	if file == "" {
 		t.Skip("SILICON_CSV is not set")
@@ -46,10 +46,30 @@ func TestHeldOutErrors(t *testing.T) {
 	f, err := os.Open(file)
 	require.NoError(t, err)
 	defer f.Close()
-	all, _, err := read(f)
+	all, dropped, err := read(f)
 	require.NoError(t, err)
+	t.Log(len(all), "measurements; left out:", dropped)
+	return all
+}
+
+// The built-in table, on whatever file there is: the one that it comes from, or another.
+func TestBuiltinErrors(t *testing.T) {
 	var out strings.Builder
-	results, err := splits(&out, all, 3)
+	b, err := plain(&out, "built-in", accel.Calibrated(), measured(t))
+	require.NoError(t, err)
+	t.Log("\n" + tableHead + out.String())
+	assert.LessOrEqual(t, b.tpot.quantile(.5), .07)
+	assert.LessOrEqual(t, b.tpot.mean(), .12)
+	assert.LessOrEqual(t, b.tpot.quantile(.9), .25)
+	assert.LessOrEqual(t, b.ttft.quantile(.5), .15)
+	assert.GreaterOrEqual(t, b.tpot.coverage(), .87)
+	assert.GreaterOrEqual(t, b.ttft.coverage(), .87)
+}
+
+// The targets of the performance model on configurations that a fit has not seen.
+func TestHeldOutErrors(t *testing.T) {
+	var out strings.Builder
+	results, err := splits(&out, measured(t), 3)
 	require.NoError(t, err)
 	t.Log(out.String())
 	var tpot, ttft figures
