@@ -5,16 +5,17 @@ import (
 )
 
 // workAhead is how many seconds of delay to requests yet to come the oracle expects of a second of prefill, for each second
-// that requests wait at the moment. In a queue that is busy a share ρ of the time, work delays all that arrive before it is
-// idle again: about λ·wait/(1-ρ) of them. A few requests a second and 0.8 busy make 8.
-const workAhead = 8
+// that requests wait at the moment, beside the one that follows it: work delays all that arrive before the queue is empty, and
+// the longer the queue the more these are.
+const workAhead = 1
 
 // oracle is a policy with perfect knowledge of the present and of one thing about the future. It sees what each engine has
 // cached and queued at this very moment, and knows how long each answer will be, so it can play every engine forward to this
 // request's first token (engine.Forecast). It does not know what will arrive. It minimises that time plus the delay that the
 // request's own prefill is expected to cause to later ones; without the second term it would compute cached prefixes anew
-// whenever that is quicker for the one request, and saturate earlier than policies that know less. It is a bound to compare
-// with, not proven to be the best possible.
+// whenever that is quicker for the one request, and saturate earlier than policies that know less. What is left of a
+// request once it has its first token it does not weigh, so a policy can have a better TPOT. It is a mark to compare with, not
+// proven to be the best possible.
 type oracle struct {
 	run  *run
 	work []float64 // seconds of prefill by candidate
