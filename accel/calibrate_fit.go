@@ -112,7 +112,7 @@ func (c *Calibration) row(pt Point) (*row, error) {
 		return r, err
 	}
 	r.keys = pt.Deployment.keys()
-	return r, nil
+	return r, r.prepared.fits(pt.Workload)
 }
 
 // fitted is c fitted to rows.
@@ -171,11 +171,18 @@ type observation struct {
 
 // refit fits to rows, with what f says as the prior.
 func (f *fit) refit(rows []*row, parts []part, ttft bool, work func(*row, *[maxParts]float64) float64) fit {
-	noise := noiseTPOT
+	g := regression{noise: noiseTPOT}
 	if ttft {
-		noise = noiseTTFT
+		g.noise = noiseTTFT
 	}
-	g := regression{noise: noise}
+	kept := make([]*row, 0, len(rows))
+	for _, r := range rows {
+		o := observation{f: r.prepared.features(r.workload)}
+		if measured := work(r, &o.parts); measured > 0 {
+			o.log = math.Log(measured)
+			g.obs, kept = append(g.obs, o), append(kept, r)
+		}
+	}
 	unknown := func(prior, variance float64) int {
 		g.prior, g.variance = append(g.prior, prior), append(g.variance, variance)
 		return len(g.prior) - 1
@@ -189,8 +196,8 @@ func (f *fit) refit(rows []*row, parts []part, ttft bool, work func(*row, *[maxP
 	// Finest levels first: see regression.solve.
 	for l := int(numLevels) - 1; l >= 0; l-- {
 		families, features := variances(level(l), ttft)
-		for i := range rows {
-			k := rows[i].keys[l]
+		for _, r := range kept {
+			k := r.keys[l]
 			if pl := places[k]; pl != nil {
 				pl.points++
 				continue
@@ -225,17 +232,12 @@ func (f *fit) refit(rows []*row, parts []part, ttft bool, work func(*row, *[maxP
 	for i := range parts {
 		base[i] = unknown(f.base[i], loose*baseVariance)
 	}
-	for i := range rows {
-		o := observation{base: base, f: rows[i].prepared.features(rows[i].workload)}
-		measured := work(rows[i], &o.parts)
-		if measured <= 0 {
-			continue
-		}
-		o.log = math.Log(measured)
-		for l, k := range rows[i].keys {
+	for i, r := range kept {
+		o := &g.obs[i]
+		o.base = base
+		for l, k := range r.keys {
 			o.families[l], o.features[l] = places[k].families, places[k].features
 		}
-		g.obs = append(g.obs, o)
 	}
 	g.fit(parts)
 

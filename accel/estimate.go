@@ -163,10 +163,8 @@ func (p *Prepared) Estimate(w Workload) (Estimate, error) {
 	if err := w.validate(); err != nil {
 		return Estimate{}, err
 	}
-	if p.capacity(w) < 1 {
-		if err := p.memory.Fits(w.InputTokens + w.OutputTokens); err != nil {
-			return Estimate{}, err
-		}
+	if err := p.fits(w); err != nil {
+		return Estimate{}, err
 	}
 	if w.Rate > 0 {
 		n, err := p.sustain(w)

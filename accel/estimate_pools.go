@@ -73,10 +73,8 @@ func (p Pools) Estimate(w Workload) (Estimate, error) {
 		return Estimate{}, err
 	}
 	for _, each := range [...]*Prepared{p.Prefill, p.Decode} {
-		if each.capacity(w) < 1 {
-			if err := each.memory.Fits(w.InputTokens + w.OutputTokens); err != nil {
-				return Estimate{}, err
-			}
+		if err := each.fits(w); err != nil {
+			return Estimate{}, err
 		}
 	}
 	room := p.Decode.capacity(w) * p.Decode.dp * float64(p.DecodeInstances)

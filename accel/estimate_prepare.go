@@ -215,3 +215,11 @@ func (p *Prepared) capacity(w Workload) float64 {
 	}
 	return min(float64(p.memory.KVBudget)/max(p.memory.Sequence.Bytes(tokens), 1), float64(p.memory.Sequences))
 }
+
+// fits is why not even one request of a workload runs, or nil.
+func (p *Prepared) fits(w Workload) error {
+	if p.capacity(w) >= 1 {
+		return nil
+	}
+	return p.memory.Fits(w.InputTokens + w.OutputTokens)
+}
