@@ -184,6 +184,17 @@ func (f flags) lines(quote func(string) string) string {
 	return b.String()
 }
 
+// longest is how many tokens a sequence may have: what the model can, if the KV cache holds one such sequence, else what the
+// cache holds less a tenth, as the size of the cache is an estimate. Engines do not start if the cache cannot hold one.
+func longest(p plan.Plan) int {
+	d := p.Deployment
+	n := int(p.Memory.MaxTokens(p.Context)/int64(max(d.Parallelism.DP, 1))) / 10 * 9
+	if c := d.Model.Context; c > 0 {
+		n = min(n, c)
+	}
+	return max(n, p.Context)
+}
+
 // shellQuoted quotes a word for a POSIX shell unless it is plain.
 func shellQuoted(s string) string {
 	plain := s != "" && !strings.ContainsFunc(s, func(r rune) bool {

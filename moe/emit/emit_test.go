@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -39,7 +40,7 @@ func best(t *testing.T, change func(*plan.Problem)) plan.Plan {
 func pinned(t *testing.T, role plan.Role) plan.Plan {
 	p := best(t, func(p *plan.Problem) { p.Engine, p.Role = accel.SGLang, role })
 	p.Deployment.MaxSequences, p.Deployment.AllToAll, p.Deployment.TwoBatchOverlap = 128, accel.DeepEPHighThroughput, false
-	p.Deployment.Precision.KV, p.Deployment.DispatchTokens = accel.FP8, 0
+	p.Deployment.Precision.KV, p.Deployment.DispatchTokens, p.Memory = accel.FP8, 0, accel.Memory{}
 	return p
 }
 
@@ -70,6 +71,34 @@ func TestGolden(t *testing.T) {
 	args, err := emit.Command(vllm, emit.Node{Index: 1, Leader: "node-0"}, emit.Options{})
 	require.NoError(t, err)
 	golden(t, "vllm.txt", []byte(strings.Join(args, " ")+"\n"))
+}
+
+func TestLongestSequence(t *testing.T) {
+	length := func(p plan.Plan) string {
+		args, err := emit.Command(p, emit.Node{}, emit.Options{})
+		require.NoError(t, err)
+		return args[slices.Index(args, "--max-model-len")+1]
+	}
+	p := best(t, func(p *plan.Problem) { p.Accelerators, p.Fixed = 8, accel.Parallelism{TP: 8} })
+	require.Equal(t, "163840", length(p), "all that the model can")
+	p.Memory.KVBudget = int64(p.Memory.Sequence.Bytes(50_000))
+	require.Greater(t, length(p), "40000")
+	require.Less(t, length(p), "50000")
+	p.Memory.KVBudget = 0
+	require.Equal(t, "2000", length(p), "what was planned")
+}
+
+func TestAcceleratorsOfTwoDevices(t *testing.T) {
+	m, err := accel.LookupModel("Qwen/Qwen3-30B-A3B")
+	require.NoError(t, err)
+	s, err := accel.Builtin().System("tpu7x")
+	require.NoError(t, err)
+	r, err := plan.Search(accel.Calibrated(), plan.Problem{Model: m, System: s, Accelerators: 4, Input: 100, Output: 100, Fixed: accel.Parallelism{TP: 8}})
+	require.NoError(t, err)
+	doc, err := emit.Serving{Name: "x", Image: "x", Plans: r.Plans[:1]}.LeaderWorkerSets()
+	require.NoError(t, err)
+	require.Contains(t, string(doc), `google.com/tpu: "4"`)
+	require.Contains(t, string(doc), "--tensor-parallel-size 8")
 }
 
 // What a pod's shell runs is, on each node, the command line of that node.

@@ -162,7 +162,8 @@ func (s Serving) pod(p plan.Plan, g group) (metadata, spec object, err error) {
 		env = append(env, object{{"name", v.key}, {"value", v.value}})
 	}
 	name, _ := resource(d.System.Accelerator)
-	limits := object{{name, strconv.Itoa(p.Layout.PerNode)}}
+	// An accelerator may be several ranks.
+	limits := object{{name, strconv.Itoa(max(p.Accelerators()/(p.Replicas*p.Layout.Nodes), 1))}}
 	resources := object{{"limits", limits}, {"requests", limits}}
 	container := object{{"name", "engine"}, {"image", s.Image}, {"command", list{"/bin/sh", "-c"}}, {"args", list{run}}}
 	container.put("env", env)

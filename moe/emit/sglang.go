@@ -55,7 +55,7 @@ func sglang(p plan.Plan, at place, o Options, bad *problems) flags {
 	if d.TwoBatchOverlap {
 		f.add("--enable-two-batch-overlap")
 	}
-	f.some("--context-length", p.Context)
+	f.some("--context-length", longest(p))
 	// SGLang divides both by the number of attention groups.
 	f.some("--max-running-requests", d.MaxSequences*dp)
 	f.some("--chunked-prefill-size", d.MaxBatchedTokens*dp)

@@ -21,7 +21,7 @@ func tensorRTLLM(p plan.Plan, o Options, bad *problems) flags {
 	f.num("--ep_size", max(d.Parallelism.EP, 1))
 	f.some("--max_batch_size", d.MaxSequences)
 	f.some("--max_num_tokens", d.MaxBatchedTokens)
-	f.some("--max_seq_len", p.Context)
+	f.some("--max_seq_len", longest(p))
 	f.share("--kv_cache_free_gpu_memory_fraction", d.MemoryFraction)
 	f.add("--extra_llm_api_options", o.Config)
 	return f

@@ -54,7 +54,7 @@ func vllm(p plan.Plan, at place, o Options) flags {
 	if d.TwoBatchOverlap {
 		f.add("--enable-dbo")
 	}
-	f.some("--max-model-len", p.Context)
+	f.some("--max-model-len", longest(p))
 	f.some("--max-num-seqs", d.MaxSequences)
 	f.some("--max-num-batched-tokens", d.MaxBatchedTokens)
 	f.share("--gpu-memory-utilization", d.MemoryFraction)

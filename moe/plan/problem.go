@@ -161,7 +161,7 @@ func (p *Problem) workload() accel.Workload {
 // context is how many tokens a request holds in the KV cache at most.
 func (p *Problem) context() int {
 	if p.Role == Prefill {
-		return p.Input
+		return p.Input + 1
 	}
 	return p.Input + p.Output
 }
