@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"math"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -14,7 +15,8 @@ import (
 
 // TestTimesOfARealEngine fits the time options to one recording, a calibration that does one thing at a time, and replays the
 // others with them: arrivals as recorded, and nothing else known of the run. A turn of a conversation follows the one before
-// after the pause that was recorded. The errors are printed as a table.
+// after the pause that was recorded. The errors are printed as a table, and bounded unless the recordings were made anew on a
+// busy machine: where calibration itself repeats no better than that, nothing can be said of the model.
 func TestTimesOfARealEngine(t *testing.T) {
 	all := recordings(t)
 	i := slices.IndexFunc(all, func(r *recording) bool { return r.Name == "calibration" })
@@ -24,6 +26,7 @@ func TestTimesOfARealEngine(t *testing.T) {
 		all[i].Engine, o.StepTime, o.StepTimePerSequence, o.StepTimePerKVToken, o.PrefillRate, o.AttentionRate, frontend, 100*stepError)
 	require.Less(t, stepError, 0.15)
 
+	results := map[string]comparison{}
 	var table strings.Builder
 	fmt.Fprintf(&table, "\n| load | requests | TTFT ms real / simulated | error | TPOT ms | error | E2E error | ITL ms p50 | p99 | waiting | pairs out of order | cached tokens equal | preemptions |\n|%s\n",
 		strings.Repeat("---|", 13))
@@ -38,11 +41,17 @@ func TestTimesOfARealEngine(t *testing.T) {
 			rec.Name, len(rec.Requests), c.ttft[0], c.ttft[1], 100*c.ttftError, c.tpot[0], c.tpot[1], 100*c.tpotError, 100*c.e2eError,
 			c.gap50[0], c.gap50[1], c.gap99[0], c.gap99[1],
 			c.waiting[0], c.waiting[1], 100*c.disorder, c.sameCached, len(rec.Requests), c.preemptions[0], c.preemptions[1])
-		require.Less(t, c.e2eError, 0.25, rec.Name)
-		require.Less(t, c.disorder, 0.1, rec.Name)
-		require.GreaterOrEqual(t, c.sameCached, len(rec.Requests)*3/4, rec.Name)
+		results[rec.Name] = c
 	}
 	t.Log(table.String())
+	if os.Getenv("ENGINE_RECORDINGS") != "" && stepError > 0.05 {
+		t.Skip("recorded on a machine too busy for its times to say anything of the model")
+	}
+	for name, c := range results {
+		require.Less(t, c.e2eError, 0.25, name)
+		require.Less(t, c.disorder, 0.1, name)
+		require.GreaterOrEqual(t, c.sameCached, c.requests*3/4, name)
+	}
 }
 
 // A life is what happened to a request, in milliseconds since the first was sent.
@@ -213,12 +222,12 @@ type comparison struct {
 	gap50, gap99                   [2]float64
 	ttftError, tpotError, e2eError float64
 	disorder                       float64 // share of the pairs of requests that finish in the other order
-	sameCached                     int
+	requests, sameCached           int
 	preemptions                    [2]int
 }
 
 func compare(rec *recording, truth, model []life) comparison {
-	var c comparison
+	c := comparison{requests: len(truth)}
 	var errors [3][]float64
 	var values [2][2][]float64
 	relative := func(model, truth float64) float64 { return math.Abs(model/truth - 1) }
