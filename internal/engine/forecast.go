@@ -11,6 +11,13 @@ func (e *Engine) Cached(r *Request) int {
 	return hits * e.o.BlockTokens
 }
 
+// PrefillTime is what prefilling a prompt adds to steps, given how many of its tokens are cached.
+func (e *Engine) PrefillTime(promptTokens, cachedTokens int) time.Duration {
+	var p plan
+	p.chunk(promptTokens-cachedTokens, cachedTokens)
+	return e.cost.step(&p) - e.cost.step(&plan{})
+}
+
 // cached counts the leading blocks of the first known tokens that are in the cache, and those of them that nobody holds.
 func (e *Engine) cached(hashes []uint64, known int) (hits, free int) {
 	hashes = hashes[:min(len(hashes), (known-1)/e.o.BlockTokens)]

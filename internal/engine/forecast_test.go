@@ -93,3 +93,12 @@ func TestLoadedTokens(t *testing.T) {
 	require.Equal(t, 19, r.results[2].CachedTokens)
 	require.Equal(t, 20, r.results[2].OutputTokens)
 }
+
+func TestPrefillTime(t *testing.T) {
+	o := plainOptions()
+	o.AttentionRate = 10_000
+	e, _ := start(t, o)
+	require.NoError(t, e.SetSlowdown(0, 2))
+	// 10 tokens at 1 ms; they look back on 30 each, and on 1 to 10: 355 pairs at 0.1 ms; all twice.
+	require.InDelta(t, 2*(10*ms+35500*time.Microsecond), e.PrefillTime(40, 30), 2)
+}

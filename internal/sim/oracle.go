@@ -38,7 +38,7 @@ func (o *oracle) Score(_ *scheduling.Cycle, slots []scheduling.Slot, scores []fl
 		}
 		e := q.engineRequest(n)
 		scores[i] = n.engine.Forecast(o.run.now, &e).Seconds()
-		o.work = append(o.work, float64(q.PromptTokens-n.engine.Cached(&e))/n.engine.Options().PrefillRate)
+		o.work = append(o.work, n.engine.PrefillTime(q.PromptTokens, n.engine.Cached(&e)).Seconds())
 		waits += scores[i]
 		alive++
 	}

@@ -68,7 +68,7 @@ func (r *run) send(w workload.Request, s *session) {
 	q.wanted, q.session, q.last = max(1, w.OutputTokens), s, w.Last
 	q.sched = scheduling.Request{
 		Model: w.Model, Adapter: w.Adapter, Tenant: w.Tenant, Priority: w.Priority,
-		Session: strconv.Itoa(w.Session),
+		Session: strconv.Itoa(w.Conversation),
 		Prompt:  scheduling.Prompt{Chains: q.sched.Prompt.Chains},
 		TTFT:    r.c.SLO.TTFT, TPOT: r.c.SLO.TPOT,
 	}

@@ -43,7 +43,7 @@ func list(requests ...workload.Request) workload.Source {
 // single is a request that is a session of its own, with a prompt that nobody shares.
 func single(number int, at time.Duration, input, output int) workload.Request {
 	return workload.Request{
-		At: at, Session: number, Last: true, InputTokens: input, OutputTokens: output,
+		At: at, Session: number, Conversation: number, Last: true, InputTokens: input, OutputTokens: output,
 		Messages: []workload.Message{{Role: workload.User, Pieces: []workload.Piece{{ID: uint64(number) + 1, Tokens: input}}}},
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"math"
 	"os"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 
@@ -32,8 +33,8 @@ func requestsOnly(index *prefix.Index) scheduling.Profile {
 	}
 }
 
-// TestWeights prints, for each workload, the load that policies bear, and then, at one load that all of these bear, each
-// policy's figures and its difference from the default policy, paired over ten seeds. A seed is other
+// TestWeights prints, for each workload, the load that policies bear, and then, at one load that those which look at all
+// endpoints' loads bear, each policy's figures and its difference from the default policy, paired over ten seeds. A seed is other
 // chats, or the trace begun at another tenth of it.
 func TestWeights(t *testing.T) {
 	if *weights == "" {
@@ -43,7 +44,7 @@ func TestWeights(t *testing.T) {
 		endpoints = 16
 		seeds     = 10
 		length    = 15 * time.Minute
-		share     = 0.9 // of what the least capable of the policies below bears
+		share     = 0.9 // of what the least capable of the policies that look at load bears
 	)
 	fleet := []Group{{Count: endpoints, Engine: small}}
 	policies := append(Policies(), ProfilePolicy("requests only", requestsOnly))
@@ -61,14 +62,13 @@ func TestWeights(t *testing.T) {
 		least := math.Inf(1)
 		fmt.Printf("\n%s: load that is borne, in requests/s of %d endpoints\n", name, endpoints)
 		for _, p := range policies {
-			if !slices.Contains([]string{"default", "requests only", "least-request", "oracle"}, p.Name) {
-				continue
-			}
 			found, err := FindCapacity(context.Background(), Config{Seed: 1, Policy: p, Fleet: fleet, Duration: length},
 				func(load float64) (workload.Source, error) { return source(1, load*endpoints), nil }, CapacityOptions{Precision: 0.03})
 			require.NoError(t, err)
 			fmt.Printf("| `%s` | %.1f |\n", p.Name, found.Load*endpoints)
-			least = min(least, found.Load*endpoints)
+			if slices.Contains([]string{"default", "requests only", "least-request", "oracle"}, p.Name) {
+				least = min(least, found.Load*endpoints)
+			}
 		}
 		rate := share * least
 		fmt.Printf("\n%s at %.1f requests/s\n", name, rate)
@@ -91,9 +91,13 @@ func TestWeights(t *testing.T) {
 				mean, _ := interval(own)
 				diff, half := interval(less)
 				if p.Name == "default" {
-					return fmt.Sprintf("%.3g", mean)
+					return digits(mean, 3)
 				}
-				return fmt.Sprintf("%.3g (%+.2g ± %.1g)", mean, diff, half)
+				sign := ""
+				if diff > 0 {
+					sign = "+"
+				}
+				return fmt.Sprintf("%s (%s%s ± %s)", digits(mean, 3), sign, digits(diff, 2), digits(half, 1))
 			}
 			fmt.Printf("| `%s` | %s | %s | %s | %s | %s |\n", p.Name,
 				column(func(r *Result) float64 { return r.TTFT.Mean().Seconds() * 1000 }),
@@ -103,6 +107,15 @@ func TestWeights(t *testing.T) {
 				column(func(r *Result) float64 { return 100 * r.HitRatio() }))
 		}
 	}
+}
+
+// digits prints a number with so many significant digits, and without an exponent.
+func digits(v float64, n int) string {
+	if v == 0 {
+		return "0"
+	}
+	unit := math.Pow(10, math.Floor(math.Log10(math.Abs(v)))-float64(n-1))
+	return strconv.FormatFloat(math.Round(v/unit)*unit, 'f', max(0, -int(math.Round(math.Log10(unit)))), 64)
 }
 
 // interval returns the mean of ten values and half the width of its 95 % interval by Student's t.
@@ -131,6 +144,7 @@ func rotated(trace []workload.Request, part, parts int, rate float64) workload.S
 			w := trace[i%n]
 			w.At = time.Duration(float64(w.At+time.Duration(lap)*length-trace[first].At) * scale)
 			w.Session += lap * n
+			w.Conversation += lap * n
 			pieces := slices.Clone(w.Messages[0].Pieces)
 			for j := range pieces {
 				pieces[j].ID += uint64(lap) << 40
