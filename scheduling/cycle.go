@@ -4,6 +4,7 @@ import (
 	"math"
 	"math/bits"
 	"slices"
+	"time"
 )
 
 // Cycle is one pick's view of the world, handed to each plugin. It is valid during the call only.
@@ -18,16 +19,19 @@ type Cycle struct {
 	Match Match
 
 	pool       *Pool
+	now        int64
 	freshAfter int64
 	seed       uint64
 	draws      uint64
 
-	slots  []Slot
-	scores []float64
-	sums   []float64
-	loads  []load // by slot, frozen at the start of an attempt
-	chains []chain
-	ranked [MaxRanked]int
+	slots   []Slot
+	scores  []float64
+	sums    []float64
+	loads   []load         // by slot, frozen at the start of an attempt
+	counts  [counts]column // of the ledger, made when asked for
+	counted [counts]bool
+	chains  []chain
+	ranked  [MaxRanked]int
 }
 
 // Match is how much of a prompt each endpoint has in its KV cache. Producers fill it.
@@ -94,10 +98,39 @@ func (c *Cycle) Uncached(slot Slot) int {
 	return max(0, c.PromptTokens-int(c.Match.Cached[slot]))
 }
 
-// Metric returns the column of a metric.
+// Metric returns the column of a metric, or of a count of the ledger.
 func (c *Cycle) Metric(m Metric) Column {
-	return Column{c.Snapshot.values[m], c.freshAfter}
+	if m < metrics {
+		return Column{c.Snapshot.values[m], c.freshAfter}
+	}
+	return Column{c.count(m), c.freshAfter}
 }
+
+// count makes a column of the ledger, frozen like loads, once an attempt.
+func (c *Cycle) count(m Metric) column {
+	which := m - metrics
+	memo := &c.counts[which]
+	if c.counted[which] {
+		return *memo
+	}
+	c.counted[which] = true
+	memo.values, memo.at = resize(memo.values, len(c.loads)), resize(memo.at, len(c.loads))
+	for i, l := range c.loads {
+		memo.at[i] = math.MaxInt64
+		switch m {
+		case InFlightRequests:
+			memo.values[i] = float64(l.requests())
+		case InFlightPrefillTokens:
+			memo.values[i] = float64(l.prefill())
+		default:
+			memo.values[i] = float64(c.pool.ledger.kvTokens(Slot(i)))
+		}
+	}
+	return *memo
+}
+
+// Now is the time of the pick.
+func (c *Cycle) Now() time.Time { return time.Unix(0, c.now) }
 
 // Column is one metric of all endpoints.
 type Column struct {

@@ -107,7 +107,19 @@ const (
 	KVUsage
 
 	firstCustom
-	metrics = firstCustom + CustomMetrics // how many there are
+	metrics = firstCustom + CustomMetrics // how many can be reported
+)
+
+// Counts of the pool's ledger, which are read like metrics and are never missing or stale.
+const (
+	// InFlightRequests is Cycle.Requests.
+	InFlightRequests Metric = metrics + iota
+	// InFlightPrefillTokens is Cycle.PrefillTokens.
+	InFlightPrefillTokens
+	// InFlightKVTokens is Cycle.KVTokens.
+	InFlightKVTokens
+
+	counts = iota
 )
 
 // CustomMetrics is how many metrics of its own a program can have.
@@ -122,19 +134,37 @@ func Custom(i int) Metric {
 	return firstCustom + Metric(i)
 }
 
+var metricNames = map[Metric]string{
+	Waiting: "waiting", Running: "running", KVUsage: "kv_usage",
+	InFlightRequests: "in_flight_requests", InFlightPrefillTokens: "in_flight_prefill_tokens", InFlightKVTokens: "in_flight_kv_tokens",
+}
+
 func (m Metric) String() string {
-	switch m {
-	case Waiting:
-		return "waiting"
-	case Running:
-		return "running"
-	case KVUsage:
-		return "kv_usage"
+	if name, ok := metricNames[m]; ok {
+		return name
 	}
 	if m >= firstCustom && m < metrics {
 		return fmt.Sprintf("custom(%d)", m-firstCustom)
 	}
 	return fmt.Sprintf("metric(%d)", uint8(m))
+}
+
+// Valid reports whether there is such a metric.
+func (m Metric) Valid() bool { return m < metrics+counts }
+
+// MarshalText implements encoding.TextMarshaler.
+func (m Metric) MarshalText() ([]byte, error) { return []byte(m.String()), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler: it takes what String returns.
+func (m *Metric) UnmarshalText(text []byte) error {
+	for i := range metrics + counts {
+		if i.String() == string(text) {
+			*m = i
+			return nil
+		}
+	}
+	return fmt.Errorf("metric %q is unknown: want waiting, running, kv_usage, in_flight_requests, in_flight_prefill_tokens, "+
+		"in_flight_kv_tokens, or custom(0) to custom(%d)", text, CustomMetrics-1)
 }
 
 // Value is one metric's reading.

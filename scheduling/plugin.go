@@ -10,7 +10,12 @@ type Producer interface {
 	Produce(c *Cycle)
 }
 
-// Committer is a Producer that learns from choices. Commit runs inside Pick, once the choice is on the ledger, so the next
+// Validator is a plugin that can be given parameters that make no sense. New refuses those with Validate's error.
+type Validator interface {
+	Validate() error
+}
+
+// Committer is a plugin, of any kind, that learns from choices. Commit runs inside Pick, once the choice is on the ledger, so the next
 // pick already sees what it changed; and inside Next, for the endpoint that the request moves to.
 type Committer interface {
 	Commit(c *Cycle, chosen Slot)

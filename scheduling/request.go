@@ -22,6 +22,11 @@ type Request struct {
 	Tenant string
 	// Session ties requests that belong together, for session affinity.
 	Session string
+	// Pinned is the ID of the endpoint that a client asks to come back to, if any; see SessionTokens.
+	Pinned string
+	// Peer is the endpoint that the request's KV cache comes from or goes to, if that is settled: for the prefill of a
+	// request, say, the one that will decode it.
+	Peer *Endpoint
 	// TTFT and TPOT are the latency objectives; 0 means none.
 	TTFT, TPOT time.Duration
 	// Header looks up a request header; nil means that there are none.

@@ -80,26 +80,30 @@ func New(pool *Pool, o Options) (*Scheduler, error) {
 	if o.MaxMetricAge < 0 {
 		problems = append(problems, fmt.Errorf("max metric age %v: negative", o.MaxMetricAge))
 	}
-	for i, p := range o.Profile.Producers {
-		if p == nil {
-			problems = append(problems, fmt.Errorf("profile.producers[%d]: nil", i))
+	check := func(plugin any, path string) {
+		if plugin == nil {
+			problems = append(problems, fmt.Errorf("profile.%s: nil", path))
 		}
-		if c, ok := p.(Committer); ok {
+		if v, ok := plugin.(Validator); ok {
+			if err := v.Validate(); err != nil {
+				problems = append(problems, fmt.Errorf("profile.%s (%s): %w", path, nameOf(plugin), err))
+			}
+		}
+		if c, ok := plugin.(Committer); ok {
 			s.committers = append(s.committers, c)
 		}
 	}
+	for i, p := range o.Profile.Producers {
+		check(p, fmt.Sprintf("producers[%d]", i))
+	}
 	for i, f := range o.Profile.Filters {
-		if f == nil {
-			problems = append(problems, fmt.Errorf("profile.filters[%d]: nil", i))
-		}
+		check(f, fmt.Sprintf("filters[%d]", i))
 		s.names.filters = append(s.names.filters, nameOf(f))
 	}
 	s.profile.Scorers = slices.Clone(o.Profile.Scorers)
 	for i := range s.profile.Scorers {
 		w := &s.profile.Scorers[i]
-		if w.Scorer == nil {
-			problems = append(problems, fmt.Errorf("profile.scorers[%d]: nil", i))
-		}
+		check(w.Scorer, fmt.Sprintf("scorers[%d]", i))
 		if w.Weight < 0 || math.IsNaN(w.Weight) || math.IsInf(w.Weight, 0) {
 			problems = append(problems, fmt.Errorf("profile.scorers[%d].weight %v: not a positive number", i, w.Weight))
 		}
@@ -107,6 +111,9 @@ func New(pool *Pool, o Options) (*Scheduler, error) {
 			w.Weight = 1
 		}
 		s.names.scorers = append(s.names.scorers, nameOf(w.Scorer))
+	}
+	if o.Profile.Picker != nil {
+		check(o.Profile.Picker, "picker")
 	}
 	if len(problems) > 0 {
 		return nil, errors.Join(problems...)
@@ -175,7 +182,8 @@ func (s *Scheduler) begin(r *Request) *Cycle {
 	c.Snapshot = s.pool.Snapshot()
 	c.PromptTokens = r.Prompt.Len()
 	c.pool = s.pool
-	c.freshAfter = s.pool.now().UnixNano() - int64(s.maxAge)
+	c.now = s.pool.now().UnixNano()
+	c.freshAfter = c.now - int64(s.maxAge)
 	c.seed = s.seed + s.picks.Add(1)<<20
 	c.draws = 0
 	return c
@@ -192,6 +200,7 @@ func (s *Scheduler) end(c *Cycle) {
 func (s *Scheduler) produce(c *Cycle) {
 	n := c.Snapshot.Len()
 	c.loads = resize(c.loads, n)
+	c.counted = [counts]bool{}
 	c.Match.Known = false
 	c.Match.Cached = resize(c.Match.Cached, n)
 	clear(c.Match.Cached)
@@ -202,6 +211,7 @@ func (s *Scheduler) produce(c *Cycle) {
 
 // candidates freezes the ledger and filters the endpoints that serve the model.
 func (s *Scheduler) candidates(c *Cycle, x *Explanation) ([]Slot, error) {
+	c.counted = [counts]bool{}
 	r := c.Request
 	able, known := c.Snapshot.candidates(r.Model, r.Adapter)
 	if !known {

@@ -1,7 +1,9 @@
 package picker
 
 import (
+	"fmt"
 	"math"
+	"slices"
 	"sync/atomic"
 
 	"github.com/inferloom/inferloom/scheduling"
@@ -34,6 +36,46 @@ func (WeightedRandom) Pick(c *scheduling.Cycle, slots []scheduling.Slot, scores 
 		best = c.IntN(len(slots))
 	}
 	return c.Rank(slots, scores, append(ranked, best))
+}
+
+// Random picks any endpoint, all equally likely, whatever they score.
+type Random struct{}
+
+// Pick implements scheduling.Picker.
+func (Random) Pick(c *scheduling.Cycle, slots []scheduling.Slot, scores []float64, ranked []int) []int {
+	return c.Rank(slots, scores, append(ranked, c.IntN(len(slots))))
+}
+
+// Softmax picks with a probability in proportion to exp(score/Temperature): near 0 the best nearly always, the higher the more
+// evenly. With scorer.Dynamo it is the choice of NVIDIA Dynamo's router at its temperature.
+type Softmax struct {
+	// Temperature 0 picks the highest score.
+	Temperature float64 `json:"temperature,omitempty"`
+}
+
+// Pick implements scheduling.Picker.
+func (p Softmax) Pick(c *scheduling.Cycle, slots []scheduling.Slot, scores []float64, ranked []int) []int {
+	if p.Temperature == 0 {
+		return c.Rank(slots, scores, ranked)
+	}
+	highest := slices.Max(scores)
+	best, total := 0, 0.0
+	for i, score := range scores { // the i-th replaces the one held with the probability of its share so far
+		weight := math.Exp((score - highest) / p.Temperature)
+		total += weight
+		if c.Float64()*total < weight {
+			best = i
+		}
+	}
+	return c.Rank(slots, scores, append(ranked, best))
+}
+
+// Validate implements scheduling.Validator.
+func (p Softmax) Validate() error {
+	if p.Temperature >= 0 && !math.IsInf(p.Temperature, 0) {
+		return nil
+	}
+	return fmt.Errorf("temperature %v: want a number of at least 0", p.Temperature)
 }
 
 // PowerOfTwo draws two endpoints and picks the one with the higher score (Mitzenmacher, 2001).

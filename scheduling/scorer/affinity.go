@@ -1,25 +1,54 @@
 package scorer
 
 import (
+	"cmp"
+	"errors"
+	"fmt"
+
 	"github.com/inferloom/inferloom/scheduling"
-	"github.com/zeebo/xxh3"
 )
 
 // Prefix prefers endpoints that have the prompt's prefix cached: the score is the cached fraction of the prompt. Use it
 // with filter.Overload, or a popular prefix piles up on the endpoint that saw it first. It abstains if no producer has
 // looked the prompt up.
-type Prefix struct{}
+//
+// With a LengthWeight w it is llm-d's prefix-cache-scorer of the same matchLengthWeight: (1-w)·fraction +
+// w·min(1, cached/LengthScale)².
+type Prefix struct {
+	// LengthWeight is how much the length counts that is cached, whatever the prompt's, from 0 to 1.
+	LengthWeight float64 `json:"matchLengthWeight,omitempty"`
+	// LengthScale is the length in tokens that counts in full; 0 means 8192.
+	LengthScale float64 `json:"matchLengthScaleTokens,omitempty"`
+}
 
 // Score implements scheduling.Scorer.
-func (Prefix) Score(c *scheduling.Cycle, slots []scheduling.Slot, scores []float64) {
+func (s Prefix) Score(c *scheduling.Cycle, slots []scheduling.Slot, scores []float64) {
 	if !c.Match.Known || c.PromptTokens == 0 {
 		abstain(scores)
 		return
 	}
-	share := 1 / float64(c.PromptTokens)
-	for i, slot := range slots {
-		scores[i] = float64(c.Match.Cached[slot]) * share
+	share := (1 - s.LengthWeight) / float64(c.PromptTokens)
+	if s.LengthWeight == 0 {
+		for i, slot := range slots {
+			scores[i] = float64(c.Match.Cached[slot]) * share
+		}
+		return
 	}
+	scale := 1 / cmp.Or(s.LengthScale, 8192)
+	for i, slot := range slots {
+		cached := float64(c.Match.Cached[slot])
+		length := min(1, cached*scale)
+		scores[i] = cached*share + s.LengthWeight*length*length
+	}
+}
+
+// Validate implements scheduling.Validator.
+func (s Prefix) Validate() error {
+	var weight error
+	if !(s.LengthWeight >= 0 && s.LengthWeight <= 1) {
+		weight = fmt.Errorf("matchLengthWeight %v: want a number from 0 to 1", s.LengthWeight)
+	}
+	return errors.Join(weight, notNegative("matchLengthScaleTokens", s.LengthScale))
 }
 
 // LoRA prefers endpoints that can run the request's adapter soon: 1 where it is running, 0.8 where a slot is free for it,
@@ -47,24 +76,101 @@ var residencyScores = [...]float64{
 	scheduling.AdapterActive:    1,
 }
 
-// Session keeps the requests of a session together without remembering it: rendezvous hashing of the session and the
-// endpoint's ID, highest wins (Thaler and Ravishankar, 1998). The winner scores 1 and the others 0; when an endpoint
-// comes or goes, only the sessions that it wins or won move. It abstains for requests without a session.
-type Session struct{}
+// Pinned prefers the endpoint that the client asks to come back to (Request.Pinned): it scores 1 and the others 0. It abstains
+// for requests that ask for none, and where that endpoint is not a candidate. It is the soft form of session affinity:
+// its weight says against how much load it holds.
+type Pinned struct{}
 
 // Score implements scheduling.Scorer.
-func (Session) Score(c *scheduling.Cycle, slots []scheduling.Slot, scores []float64) {
-	if c.Request.Session == "" {
+func (Pinned) Score(c *scheduling.Cycle, slots []scheduling.Slot, scores []float64) {
+	found := false
+	if id := c.Request.Pinned; id != "" {
+		for i, slot := range slots {
+			scores[i] = 0
+			if c.Endpoint(slot).ID == id {
+				scores[i], found = 1, true
+			}
+		}
+	}
+	if !found {
+		abstain(scores)
+	}
+}
+
+// HeaderLabel is llm-d's header-label-affinity-scorer: 1 for endpoints whose label has the value of a request header, else 0.
+// It abstains for requests without the header. Use it by pointer.
+type HeaderLabel struct {
+	Header string `json:"headerName"`
+	Label  string `json:"labelKey"`
+
+	values scheduling.PerLayout[[]string]
+}
+
+// Score implements scheduling.Scorer.
+func (s *HeaderLabel) Score(c *scheduling.Cycle, slots []scheduling.Slot, scores []float64) {
+	want := ""
+	if c.Request.Header != nil {
+		want = c.Request.Header(s.Header)
+	}
+	if want == "" {
 		abstain(scores)
 		return
 	}
-	key := xxh3.HashString(c.Request.Session)
-	best, highest := 0, uint64(0)
+	values := s.values.Of(c.Snapshot, func(snap *scheduling.Snapshot) []string {
+		return scheduling.BySlot(snap, func(e *scheduling.Endpoint) string { return e.Labels[s.Label] })
+	})
 	for i, slot := range slots {
 		scores[i] = 0
-		if h := xxh3.HashStringSeed(c.Endpoint(slot).ID, key); h >= highest {
-			best, highest = i, h
+		if values[slot] == want {
+			scores[i] = 1
 		}
 	}
-	scores[best] = 1
+}
+
+// Validate implements scheduling.Validator.
+func (s *HeaderLabel) Validate() error {
+	var problems []error
+	if s.Header == "" {
+		problems = append(problems, errors.New("headerName: empty"))
+	}
+	if s.Label == "" {
+		problems = append(problems, errors.New("labelKey: empty"))
+	}
+	return errors.Join(problems...)
+}
+
+// Topology prefers endpoints close to the request's peer, by llm-d's steps: the same host scores 1, rack 0.2, zone 0.05,
+// region 0.02, none of them 0. It abstains for requests without a peer. Use it by pointer.
+type Topology struct {
+	// Labels say where endpoints are.
+	Labels scheduling.Topology `json:"labels,omitzero"`
+
+	places scheduling.PerLayout[[]scheduling.Place]
+}
+
+// Score implements scheduling.Scorer.
+func (s *Topology) Score(c *scheduling.Cycle, slots []scheduling.Slot, scores []float64) {
+	if c.Request.Peer == nil {
+		abstain(scores)
+		return
+	}
+	peer := s.Labels.Place(c.Request.Peer)
+	places := placesOf(&s.places, c, s.Labels)
+	for i, slot := range slots {
+		scores[i] = proximityScores[places[slot].To(peer)]
+	}
+}
+
+var proximityScores = [...]float64{
+	scheduling.Anywhere:   0,
+	scheduling.SameRegion: 0.02,
+	scheduling.SameZone:   0.05,
+	scheduling.SameRack:   0.2,
+	scheduling.SameHost:   1,
+}
+
+func placesOf(memo *scheduling.PerLayout[[]scheduling.Place], c *scheduling.Cycle, labels scheduling.Topology) []scheduling.Place {
+	return memo.Of(c.Snapshot, func(snap *scheduling.Snapshot) []scheduling.Place {
+		return scheduling.BySlot(snap, labels.Place)
+	})
 }

@@ -6,7 +6,7 @@ import "github.com/inferloom/inferloom/scheduling"
 // as waiting, so that a burst between two reports does not herd. It abstains where the metric is missing or stale.
 type Queue struct {
 	// HalfAt is the queue that scores 0.5, in requests; 0 means 8.
-	HalfAt float64
+	HalfAt float64 `json:"halfAt,omitempty"`
 }
 
 // Score implements scheduling.Scorer.
@@ -14,17 +14,23 @@ func (s Queue) Score(c *scheduling.Cycle, slots []scheduling.Slot, scores []floa
 	reported(c, scheduling.Waiting, halfOr(s.HalfAt, 8), slots, scores)
 }
 
+// Validate implements scheduling.Validator.
+func (s Queue) Validate() error { return notNegative("halfAt", s.HalfAt) }
+
 // Running prefers endpoints that work on few requests. Requests placed since the engine last reported count as running.
 // It abstains where the metric is missing or stale.
 type Running struct {
 	// HalfAt is the number of requests that scores 0.5; 0 means 32.
-	HalfAt float64
+	HalfAt float64 `json:"halfAt,omitempty"`
 }
 
 // Score implements scheduling.Scorer.
 func (s Running) Score(c *scheduling.Cycle, slots []scheduling.Slot, scores []float64) {
 	reported(c, scheduling.Running, halfOr(s.HalfAt, 32), slots, scores)
 }
+
+// Validate implements scheduling.Validator.
+func (s Running) Validate() error { return notNegative("halfAt", s.HalfAt) }
 
 func reported(c *scheduling.Cycle, metric scheduling.Metric, half float64, slots []scheduling.Slot, scores []float64) {
 	last := c.Metric(metric)
@@ -57,7 +63,7 @@ func (KVUtilization) Score(c *scheduling.Cycle, slots []scheduling.Slot, scores 
 // exact for what this process placed, and never abstains.
 type InFlightRequests struct {
 	// HalfAt is the number of requests that scores 0.5; 0 means 8.
-	HalfAt float64
+	HalfAt float64 `json:"halfAt,omitempty"`
 }
 
 // Score implements scheduling.Scorer.
@@ -68,11 +74,14 @@ func (s InFlightRequests) Score(c *scheduling.Cycle, slots []scheduling.Slot, sc
 	}
 }
 
+// Validate implements scheduling.Validator.
+func (s InFlightRequests) Validate() error { return notNegative("halfAt", s.HalfAt) }
+
 // InFlightTokens prefers endpoints on which this process has few prompt tokens waiting to be prefilled. It reads the
 // ledger, which is exact for what this process placed, and never abstains.
 type InFlightTokens struct {
 	// HalfAt is the number of tokens that scores 0.5; 0 means 16384.
-	HalfAt float64
+	HalfAt float64 `json:"halfAt,omitempty"`
 }
 
 // Score implements scheduling.Scorer.
@@ -82,3 +91,6 @@ func (s InFlightTokens) Score(c *scheduling.Cycle, slots []scheduling.Slot, scor
 		scores[i] = falling(float64(c.PrefillTokens(slot)), half)
 	}
 }
+
+// Validate implements scheduling.Validator.
+func (s InFlightTokens) Validate() error { return notNegative("halfAt", s.HalfAt) }
