@@ -10,7 +10,7 @@ import (
 )
 
 // Fit makes a calibration of measurements alone. Intervals come from cross-validation: each measurement is estimated by a fit
-// that has not seen its configuration (the deployment at any prompt, answer and load), and in turn neither its model in that
+// that has not seen its configuration (the deployment with its prompt and answer, at any load), and in turn neither its model in that
 // precision on the pair of engine and system, nor the pair at all, so that intervals are known for each [Evidence]. Points
 // are refused as [Calibration.Calibrate] does.
 func Fit(points []Point) (*Calibration, error) {
@@ -54,8 +54,8 @@ func (c *Calibration) of(r *row) Estimate {
 	return e
 }
 
-// configuration is what a measurement is of, at whatever concurrency. How attention is replicated is not told apart, nor
-// are the two ways to scale 8-bit weights.
+// configuration is what a measurement is of, at whatever concurrency. How often attention is replicated is not told
+// apart.
 func (r *row) configuration() string {
 	k := r.keys[levelDeployment]
 	k.cut.dp = 0
