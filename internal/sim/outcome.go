@@ -114,12 +114,12 @@ type Sample struct {
 	Imbalance float64
 	// Since the sample before: requests that arrived, completed and completed within the SLO; prompt tokens that were looked
 	// up in engines' caches, and found there.
-	Arrived, Completed, Good   int
-	LookedUpTokens, HitsTokens uint64
+	Arrived, Completed, Good  int
+	LookedUpTokens, HitTokens uint64
 }
 
 // HitRatio is the share of prompt tokens found in caches since the sample before.
-func (s *Sample) HitRatio() float64 { return ratio(float64(s.HitsTokens), float64(s.LookedUpTokens)) }
+func (s *Sample) HitRatio() float64 { return ratio(float64(s.HitTokens), float64(s.LookedUpTokens)) }
 
 // EndpointSample is one endpoint at one moment.
 type EndpointSample struct {

@@ -28,7 +28,6 @@ type request struct {
 	node      *node
 	prefill   scheduling.Decision
 	prefiller *node
-	in        *node // whose engine has it
 	lastToken time.Duration
 }
 
@@ -169,7 +168,6 @@ func (r *run) submit(q *request) {
 		}
 		switch {
 		case err == nil:
-			q.in = n
 			n.resident++
 			r.settle(n)
 			return
@@ -259,7 +257,6 @@ func (r *run) collect() {
 		e := r.ended[i]
 		q := r.requests[e.result.ID]
 		q.Preemptions += e.result.Preemptions
-		q.in = nil
 		e.node.resident--
 		switch {
 		case e.result.Reason == engine.Lost && q.FirstToken == Never && r.move(q):

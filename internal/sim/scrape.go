@@ -102,7 +102,7 @@ func (r *run) sample() {
 		r.imbalance += s.Imbalance
 		r.imbalances++
 	}
-	s.LookedUpTokens, s.HitsTokens = lookedUp-r.lookedUp, hits-r.hits
+	s.LookedUpTokens, s.HitTokens = lookedUp-r.lookedUp, hits-r.hits
 	r.lookedUp, r.hits = lookedUp, hits
 	for _, o := range r.observers {
 		if o.Sample != nil {
