@@ -1,6 +1,6 @@
 # Shortcuts; .ci/run is what must pass.
 
-.PHONY: test ci bench fuzz proof tokens
+.PHONY: test ci bench fuzz proof tokens chats validity
 
 test:
 	go test ./...
@@ -14,7 +14,7 @@ bench:
 	go test ./scheduling -run '^$$' -bench 'BenchmarkPick' -benchmem -count $(BENCH_COUNT)
 	go test ./scheduling/prefix -run '^$$' -bench . -benchmem -count $(BENCH_COUNT)
 	go test ./gateway/... -run '^$$' -bench . -benchmem -count $(BENCH_COUNT)
-	go test ./kvcache/... ./moe ./internal/engine -run '^$$' -bench . -benchmem -count $(BENCH_COUNT)
+	go test ./kvcache/... ./moe ./accel ./scheduling/enginemetrics ./internal/engine ./internal/sim ./internal/workload -run '^$$' -bench . -benchmem -count $(BENCH_COUNT)
 
 # Each fuzz target for a while.
 FUZZ_TIME ?= 30s
@@ -29,6 +29,8 @@ fuzz:
 proof:
 	go test -count=1 $$(go list -f '{{.ImportPath}} {{.TestImports}} {{.XTestImports}}' ./... | grep pgregory.net/rapid | cut -d' ' -f1) -rapid.checks=5000
 	$(MAKE) tokens
+	$(MAKE) chats
+	$(MAKE) validity
 	$(MAKE) fuzz
 	$(MAKE) bench
 
@@ -38,3 +40,20 @@ tokens:
 	test -x $(VENV)/bin/python || python3 -m venv $(VENV)
 	$(VENV)/bin/pip install -q -r e2e/token/requirements.txt
 	E2E_PYTHON=$(VENV)/bin/python go test -tags e2e -count=1 -timeout 40m -run TestReference ./kvcache/token
+
+# Chat templates against the reference renderer: real templates, CHATS conversations of each.
+CHATS ?= 1500
+chats:
+	test -x $(VENV)/bin/python || python3 -m venv $(VENV)
+	$(VENV)/bin/pip install -q -r e2e/token/requirements-chat.txt
+	d=$$(mktemp -d) && mkdir $$d/cases && $(VENV)/bin/python e2e/token/templates.py $$d/templates && \
+	  $(VENV)/bin/python e2e/token/chat.py $$d/cases $$d/templates $(CHATS) && \
+	  CHAT_TEMPLATES=$$d/templates CHAT_CASES=$$d/cases go test -count=1 -timeout 30m -run TestReference -v ./kvcache/token/chat
+
+# The simulated engine against vLLM on this machine's processor: 3 GB of packages, and a quarter of an hour.
+VLLM ?= $(HOME)/.cache/inferloom/vllm-venv
+validity:
+	test -x $(VLLM)/bin/python || python3 -m venv $(VLLM)
+	$(VLLM)/bin/python e2e/engine/install.py
+	E2E_VLLM=$(VLLM)/bin/python go test -tags e2e -count=1 -v ./e2e/render
+	E2E_PYTHON=$(VLLM)/bin/python go test -tags e2e -count=1 -timeout 40m -v ./e2e/engine
