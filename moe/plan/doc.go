@@ -34,5 +34,7 @@
 // # Caveats
 //
 // Plans are as good as the Estimator: its ranges are part of each plan. Data-parallel copies of a dense model are
-// instances of their own. Batches and rates are searched on a grid. Prefill and decode instances are planned one role at a time.
+// instances of their own. Batches are searched on a grid. Prefill and decode instances are planned one role at a time: an instance
+// for prefill takes one prompt at a time on each data-parallel rank, which understates large steps of short prompts, and one
+// for decode never waits for prefill.
 package plan

@@ -146,18 +146,6 @@ func topK(m *accel.Model) int {
 	return n
 }
 
-// workload is one request's, for a role: decode finds its whole prompt in the KV cache, prefill ends with the first token.
-func (p *Problem) workload() accel.Workload {
-	w := accel.Workload{InputTokens: p.Input, CachedTokens: p.Cached, OutputTokens: p.Output}
-	switch p.Role {
-	case Prefill:
-		w.OutputTokens = 1
-	case Decode:
-		w.CachedTokens = p.Input - 1
-	}
-	return w
-}
-
 // context is how many tokens a request holds in the KV cache at most.
 func (p *Problem) context() int {
 	if p.Role == Prefill {

@@ -198,9 +198,13 @@ func (s *search) prepare(c *cut) *refusal {
 		c.cap = "KV cache"
 	}
 	c.batches = most[:n]
-	c.loads = n
-	if s.Rate > 0 {
+	switch {
+	case s.Rate > 0:
 		c.loads = c.replicas
+	case s.Role == Prefill:
+		c.loads, c.cap = 1, "throughput" // more prompts only wait
+	default:
+		c.loads = n
 	}
 	c.tried = make([]*point, c.loads)
 	return nil
@@ -223,18 +227,18 @@ func (s *search) try(c *cut, load int) *point {
 	}
 	p := &point{cut: c, load: load, replicas: c.replicas, workload: s.workload(), missed: numReasons}
 	c.tried[load] = p
-	if s.Rate > 0 {
+	p.sequences = c.batches[len(c.batches)-1]
+	switch {
+	case s.Rate > 0:
 		p.replicas -= load
-		p.sequences = c.batches[len(c.batches)-1]
 		p.workload.Rate = s.Rate / float64(p.replicas)
-	} else {
+	case s.Role == Prefill:
+		p.workload.Concurrency = float64(c.DP)
+	default:
 		p.sequences = c.batches[load]
 		p.workload.Concurrency = float64(p.sequences * c.DP)
 	}
-	var err error
-	s.result.Estimates++
-	p.estimate, err = s.estimator.Estimate(s.deployment(c, p.sequences), p.workload)
-	switch {
+	switch err := s.ask(p); {
 	case errors.Is(err, accel.ErrSaturated):
 		p.missed, p.err = MissesRate, err
 		return p
@@ -319,9 +323,11 @@ func (s *search) hopeless(light, heavy *point) bool {
 		top.perAccelerator = s.tokens(s.Rate) / float64(s.paid(&fewest))
 	} else {
 		// Little's law: requests in flight over the time that each is.
-		w := light.workload
 		flight := float64(light.cut.batches[heavy.load-1] * light.cut.DP)
-		each := light.estimate.TTFT.Value.Seconds() + float64(w.OutputTokens-1)*light.estimate.TPOT.Value.Seconds()
+		each := float64(s.Output) * light.estimate.TPOT.Value.Seconds()
+		if s.Role == Both {
+			each += (light.estimate.TTFT.Value - light.estimate.TPOT.Value).Seconds()
+		}
 		top.perAccelerator = s.tokens(slack*flight/each) * float64(light.replicas) / float64(s.paid(light))
 	}
 	return slices.ContainsFunc(s.front, func(p point) bool { return dominates(&p, &top) })
