@@ -125,8 +125,7 @@ func summarise(c config, outcomes []outcome, gaps *stats.Histogram, until time.D
 	r.SLO.TTFT, r.SLO.TPOT = bound(c.slo.ttft), bound(c.slo.tpot)
 
 	var ttft, fromSend, tpot, e2e, longest, lag, wait []float64
-	var asked, answeredTokens, reported, tokensInWindow, eventsInWindow int
-	var tokensPerEvent float64
+	var asked, answeredTokens, answeredEvents, reported, eventsInWindow int
 	for i := range outcomes {
 		o := &outcomes[i]
 		eventsInWindow += o.inWindow
@@ -163,7 +162,7 @@ func summarise(c config, outcomes []outcome, gaps *stats.Histogram, until time.D
 			}
 			asked += o.asked
 			answeredTokens += o.tokens()
-			tokensPerEvent += float64(o.events)
+			answeredEvents += o.events
 			if o.output < 0 {
 				r.NoUsage++
 			} else {
@@ -189,10 +188,10 @@ func summarise(c config, outcomes []outcome, gaps *stats.Histogram, until time.D
 		s.Good = append(s.Good, good)
 		ttft, tpot, e2e = append(ttft, row[1]), append(tpot, row[2]), append(e2e, row[3])
 	}
-	tokensInWindow = eventsInWindow
-	if tokensPerEvent > 0 {
+	tokensInWindow := eventsInWindow
+	if answeredEvents > 0 {
 		// Engines may put several tokens into an event; how many in the mean is known once answers are complete.
-		tokensInWindow = int(math.Round(float64(eventsInWindow) * float64(answeredTokens) / tokensPerEvent))
+		tokensInWindow = eventsInWindow * answeredTokens / answeredEvents
 	}
 	r.TTFT, r.TTFTFromSend, r.TPOT, r.E2E, r.LongestITL = spreadOf(ttft), spreadOf(fromSend), spreadOf(tpot), spreadOf(e2e), spreadOf(longest)
 	r.ITL = spreadOfHistogram(gaps)

@@ -44,10 +44,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 // simulate does all runs.
 func simulate(ctx context.Context, c *config, stderr io.Writer) (*comparison, error) {
 	l := &lab{config: c}
-	extra := int64(0) // runs that are known to come
-	extra += int64((1 + len(c.sweep)) * c.seeds * len(c.policies))
+	coming := l.capacityRuns() + int64((1+len(c.sweep))*c.seeds*len(c.policies)) // before that is planned in detail
 	stop := report.ShowProgress(stderr, "simulating", func() (float64, string) {
-		done, planned := l.done.Load(), max(l.planned.Load(), l.capacityRuns()+extra)
+		done, planned := l.done.Load(), max(l.planned.Load(), coming)
 		return float64(done) / float64(planned), fmt.Sprintf("%d of about %d runs", done, planned)
 	})
 	defer stop()
