@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -20,12 +21,7 @@ func (s *search) finish(unserved float64) (*Result, error) {
 	points := s.best
 	if len(points) == 0 {
 		points = s.near
-		slices.SortFunc(points, func(a, b point) int {
-			if a.miss != b.miss {
-				return compareMiss(a, b)
-			}
-			return rank(a, b)
-		})
+		slices.SortFunc(points, func(a, b point) int { return cmp.Or(cmp.Compare(a.miss, b.miss), rank(a, b)) })
 		points = slices.DeleteFunc(points, func(p point) bool { return p.err != nil })
 	}
 	seen := map[accel.Parallelism]bool{}
@@ -43,13 +39,6 @@ func (s *search) finish(unserved float64) (*Result, error) {
 		return r, fmt.Errorf("%w of %s on %d x %s: %s", ErrNoPlan, s.Model.Name, s.Accelerators, s.System.Name, r.why())
 	}
 	return r, nil
-}
-
-func compareMiss(a, b point) int {
-	if a.miss < b.miss {
-		return -1
-	}
-	return 1
 }
 
 // why is what stands between a problem without a plan and one: the last hurdle that any cut came to.

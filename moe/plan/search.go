@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"sort"
 	"time"
@@ -183,7 +184,7 @@ func (s *search) prepare(c *cut) *refusal {
 	}
 	m, free, err := s.fits(c, most[0])
 	if err != nil {
-		return refuse(NoMemory, "%v", err)
+		return refuse(NoEstimate, "%v", err)
 	}
 	if free < 0 {
 		f := refuse(NoMemory, "%s more than the %s that a rank may use", size(-free), size(m.Budget))
@@ -261,6 +262,9 @@ func (s *search) try(c *cut, load int) *point {
 	if s.Rate > 0 {
 		p.perAccelerator = s.tokens(s.Rate) / float64(s.paid(p))
 	}
+	if !(p.perAccelerator > 0 && p.perAccelerator < math.MaxFloat64) {
+		p.missed, p.err = NoEstimate, fmt.Errorf("%v tokens/s", p.perAccelerator)
+	}
 	return p
 }
 
@@ -311,11 +315,8 @@ func (s *search) between(light, heavy *point) {
 
 // hopeless says that what is between two loads of a cut misses a target, or that a plan of the front beats it.
 func (s *search) hopeless(light, heavy *point) bool {
-	if light.err != nil {
-		return true // more cannot be sustained either
-	}
-	if light.miss > slack {
-		return true
+	if light.missed == MissesRate || light.miss > slack {
+		return true // more cannot be sustained, or will not be fast enough, either
 	}
 	top := point{ttft: light.ttft / slack, tpot: light.tpot / slack}
 	if s.Rate > 0 {

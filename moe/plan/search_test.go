@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"math"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -344,4 +345,25 @@ func TestEstimatesNeverSpeedUpMuch(t *testing.T) {
 	}
 	t.Logf("more load is at most %.2f times as fast by TTFT, %.2f by TPOT", ttft, tpot)
 	require.Less(t, max(ttft, tpot), float64(slack))
+}
+
+// odd is an estimator that makes no sense.
+type odd struct{ estimate accel.Estimate }
+
+func (o odd) Estimate(accel.Deployment, accel.Workload) (accel.Estimate, error) {
+	return o.estimate, nil
+}
+
+func TestOddEstimators(t *testing.T) {
+	p := Problem{Model: modelOf(t, "openai/gpt-oss-20b"), System: systemOf(t, "h100-sxm"), Accelerators: 2, Input: 10, Output: 10}
+	nan := accel.Estimate{}
+	nan.Requests.Value = math.NaN()
+	for _, e := range []accel.Estimate{{}, nan} {
+		for _, role := range []Role{Both, Prefill, Decode} {
+			p.Role = role
+			r, err := Search(odd{e}, p)
+			require.ErrorIs(t, err, ErrNoPlan)
+			require.Equal(t, NoEstimate, r.Refused[len(r.Refused)-1].Reason)
+		}
+	}
 }
