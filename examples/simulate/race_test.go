@@ -3,3 +3,6 @@
 package main
 
 const raceEnabled = true
+
+// small is a comparison that takes a moment.
+const small = "-duration 80s -warmup 20s -endpoints 2 -seeds 3 -block-tokens 512 "

@@ -31,9 +31,6 @@ func lab1(t *testing.T, ctx context.Context, args string) (stdout, stderr string
 	return out.String(), notes.String(), err
 }
 
-// small is a comparison that takes a moment.
-const small = "-duration 3m -warmup 1m -endpoints 2 -seeds 3 -block-tokens 512 "
-
 // found is what the tests read of the JSON.
 type found struct {
 	Format    string
@@ -98,7 +95,7 @@ func TestComparison(t *testing.T) {
 
 	html, err := os.ReadFile(page)
 	require.NoError(t, err)
-	for _, want := range []string{"Policies compared in simulation", "Goodput against load", "Not modelled", "Load imbalance", "go run ./examples/simulate -duration 3m"} {
+	for _, want := range []string{"Policies compared in simulation", "Goodput against load", "Not modelled", "Load imbalance", "go run ./examples/simulate " + strings.TrimSpace(small)} {
 		assert.True(t, strings.Contains(string(html), want), want)
 	}
 	assert.False(t, strings.Contains(string(html), "ZgotmplZ"))
