@@ -91,6 +91,7 @@ func parse(args []string, stderr io.Writer) (*config, error) {
 	f.StringVar(&c.serving.GroveTopology, "grove-topology", "", "the ClusterTopologyBinding of that, where Grove has them")
 	f.StringVar(&c.serving.ComputeDomain, "compute-domain", "", "ResourceClaimTemplate of IMEX channels, for instances across trays of an NVL72")
 	f.StringVar(&c.serving.Queue, "queue", "", "Kueue LocalQueue")
+	selector := f.String("node-selector", "", "`labels` of nodes, such as pool=h200,zone=a")
 	levels := f.String("levels", "", "node labels of Kueue's topology, the widest first")
 	if err := f.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
@@ -140,6 +141,16 @@ func parse(args []string, stderr io.Writer) (*config, error) {
 	check(err)
 	if *levels != "" {
 		c.levels = strings.Split(*levels, ",")
+	}
+	if *selector != "" {
+		c.serving.NodeSelector = map[string]string{}
+		for _, pair := range strings.Split(*selector, ",") {
+			k, v, ok := strings.Cut(pair, "=")
+			if !ok {
+				check(fmt.Errorf("-node-selector: %q is no label=value", pair))
+			}
+			c.serving.NodeSelector[k] = v
+		}
 	}
 	if *loads == "" && (*previous != "" || *dead != "") {
 		check(errors.New("-previous and -dead need -placement"))

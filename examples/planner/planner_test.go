@@ -130,7 +130,7 @@ func TestZeroLoads(t *testing.T) {
 }
 
 func TestEmit(t *testing.T) {
-	common := deepSeek + "-accelerator h200 -count 16 -tp 1 -ep 16 -name r1 -queue team -topology example.com/rack "
+	common := deepSeek + "-accelerator h200 -count 16 -tp 1 -ep 16 -name r1 -node-selector pool=h200 -queue team -topology example.com/rack "
 	for kind, part := range map[string]string{
 		"command": "vllm serve", "vllm": "--data-parallel-start-rank 8", "lws": "kind: LeaderWorkerSet", "grove": "kind: PodCliqueSet", "kueue": "kind: ClusterQueue",
 	} {
@@ -216,15 +216,16 @@ func TestBadInput(t *testing.T) {
 	negative[2][5] = -1
 	ragged[7] = ragged[7][:9]
 	for line, want := range map[string]string{
-		"":                                                                         "-model or -config is needed",
-		deepSeek + "-count 8":                                                      "-accelerator is needed",
-		deepSeek + "-accelerator b2000":                                            "b200",
-		"-model deepseek-r9 -count 1":                                              "near",
-		deepSeek + "-accelerator h100":                                             "-count is 0",
-		deepSeek + "-count 1 -engine x":                                            "must be vllm, sglang or trtllm",
-		deepSeek + "-count 1 -role x":                                              "must be both, prefill or decode",
-		deepSeek + "-count 1 -emit x":                                              "-emit is",
-		deepSeek + "-count 1 -survive x":                                           "-survive is",
+		"":                               "-model or -config is needed",
+		deepSeek + "-count 8":            "-accelerator is needed",
+		deepSeek + "-accelerator b2000":  "b200",
+		"-model deepseek-r9 -count 1":    "near",
+		deepSeek + "-accelerator h100":   "-count is 0",
+		deepSeek + "-count 1 -engine x":  "must be vllm, sglang or trtllm",
+		deepSeek + "-count 1 -role x":    "must be both, prefill or decode",
+		deepSeek + "-count 1 -emit x":    "-emit is",
+		deepSeek + "-count 1 -survive x": "-survive is",
+		deepSeek + "-accelerator h100 -count 8 -node-selector a":                   "is no label=value",
 		deepSeek + "-accelerator h100 -count 8 -isl 0":                             "Problem.Input is 0",
 		deepSeek + "-accelerator h100 -count 8 -isl 200000":                        "the model's context",
 		deepSeek + "-accelerator h100 -count 8 -rate NaN":                          "Problem.Rate is NaN",

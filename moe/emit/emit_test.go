@@ -99,6 +99,8 @@ func TestAcceleratorsOfTwoDevices(t *testing.T) {
 	require.NoError(t, err)
 	require.Contains(t, string(doc), `google.com/tpu: "4"`)
 	require.Contains(t, string(doc), "--tensor-parallel-size 8")
+	require.Contains(t, string(doc), "cloud.google.com/gke-tpu-topology: \"2x2x1\"")
+	require.Contains(t, string(doc), "cloud.google.com/gke-tpu-accelerator: tpu7x")
 }
 
 // What a pod's shell runs is, on each node, the command line of that node.

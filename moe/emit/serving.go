@@ -2,6 +2,7 @@ package emit
 
 import (
 	"fmt"
+	"maps"
 	"strconv"
 	"strings"
 
@@ -188,12 +189,25 @@ func (s Serving) pod(p plan.Plan, g group) (metadata, spec object, err error) {
 	if s.ComputeDomain != "" {
 		spec.put("resourceClaims", list{object{{"name", "compute-domain"}, {"resourceClaimTemplateName", s.ComputeDomain}}})
 	}
-	var selector object
-	for _, k := range sortedKeys(s.NodeSelector) {
-		selector.put(k, s.NodeSelector[k])
-	}
-	spec.put("nodeSelector", selector)
+	spec.put("nodeSelector", s.selector(p))
 	return metadata, spec, nil
+}
+
+// selector is the user's, and for a slice of TPUs the labels that GKE gives its nodes.
+func (s Serving) selector(p plan.Plan) object {
+	labels := map[string]string{}
+	if a := p.Deployment.System.Accelerator; a.Vendor == "google" && p.Layout.Shape.Dims[0] > 0 {
+		labels["cloud.google.com/gke-tpu-topology"] = p.Layout.Shape.String()
+		if len(a.Labels) > 0 {
+			labels["cloud.google.com/gke-tpu-accelerator"] = a.Labels[0]
+		}
+	}
+	maps.Copy(labels, s.NodeSelector)
+	var out object
+	for _, k := range sortedKeys(labels) {
+		out.put(k, labels[k])
+	}
+	return out
 }
 
 // answers says that every node of an instance has an API server. Otherwise only the leader does, and its pods, which are
@@ -224,9 +238,7 @@ func (s Serving) variables(p plan.Plan) []field {
 			set["NCCL_CUMEM_ENABLE"] = "1"
 		}
 	}
-	for k, v := range s.Env {
-		set[k] = v
-	}
+	maps.Copy(set, s.Env)
 	var out []field
 	for _, k := range sortedKeys(set) {
 		out = append(out, field{k, set[k]})
