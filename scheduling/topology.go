@@ -14,19 +14,6 @@ type Topology struct {
 	Region string `json:"regionLabel,omitempty"`
 }
 
-// Place is where an endpoint is; what is not known is empty.
-type Place struct{ Host, Rack, Zone, Region string }
-
-// Place returns where an endpoint is.
-func (t Topology) Place(e *Endpoint) Place {
-	return Place{
-		e.Labels[cmp.Or(t.Host, "kubernetes.io/hostname")],
-		e.Labels[cmp.Or(t.Rack, "topology.kubernetes.io/rack")],
-		e.Labels[cmp.Or(t.Zone, "topology.kubernetes.io/zone")],
-		e.Labels[cmp.Or(t.Region, "topology.kubernetes.io/region")],
-	}
-}
-
 // Proximity is how close two endpoints are.
 type Proximity uint8
 
@@ -41,16 +28,75 @@ const (
 
 var proximities = [...]string{Anywhere: "anywhere", SameRegion: "region", SameZone: "zone", SameRack: "rack", SameHost: "host"}
 
-// To returns the narrowest thing that two places have in common.
-func (p Place) To(q Place) Proximity {
+// Places is where the endpoints of one layout are. It does not change.
+type Places struct {
+	topology Topology
+	ids      [SameHost]map[string]int32 // of the names of hosts, racks, zones and regions, from 1
+	bySlot   []location
+}
+
+// location is the ids of an endpoint's host, rack, zone and region, in this order.
+type location [SameHost]int32
+
+func (t Topology) names(e *Endpoint) [SameHost]string {
+	return [...]string{
+		e.Labels[cmp.Or(t.Host, "kubernetes.io/hostname")],
+		e.Labels[cmp.Or(t.Rack, "topology.kubernetes.io/rack")],
+		e.Labels[cmp.Or(t.Zone, "topology.kubernetes.io/zone")],
+		e.Labels[cmp.Or(t.Region, "topology.kubernetes.io/region")],
+	}
+}
+
+// Places returns where the endpoints of the snapshot are; PerLayout keeps it.
+func (t Topology) Places(s *Snapshot) *Places {
+	p := &Places{topology: t}
+	for i := range p.ids {
+		p.ids[i] = map[string]int32{}
+	}
+	p.bySlot = BySlot(s, func(e *Endpoint) (at location) {
+		for i, name := range t.names(e) {
+			if name == "" {
+				continue
+			}
+			if p.ids[i][name] == 0 {
+				p.ids[i][name] = int32(len(p.ids[i]) + 1)
+			}
+			at[i] = p.ids[i][name]
+		}
+		return at
+	})
+	return p
+}
+
+// Around returns how close the endpoints are to one, which need not be among them.
+func (p *Places) Around(e *Endpoint) Surroundings {
+	around := Surroundings{bySlot: p.bySlot}
+	for i, name := range p.topology.names(e) {
+		around.centre[i] = -1 // unlike what others do not know
+		if id := p.ids[i][name]; id != 0 {
+			around.centre[i] = id
+		}
+	}
+	return around
+}
+
+// Surroundings is how close endpoints are to one of them.
+type Surroundings struct {
+	bySlot []location
+	centre location
+}
+
+// At returns the narrowest thing that the endpoint in a slot has in common with the centre.
+func (a Surroundings) At(slot Slot) Proximity {
+	at := &a.bySlot[slot]
 	switch {
-	case p.Host != "" && p.Host == q.Host:
+	case at[0] == a.centre[0]:
 		return SameHost
-	case p.Rack != "" && p.Rack == q.Rack:
+	case at[1] == a.centre[1]:
 		return SameRack
-	case p.Zone != "" && p.Zone == q.Zone:
+	case at[2] == a.centre[2]:
 		return SameZone
-	case p.Region != "" && p.Region == q.Region:
+	case at[3] == a.centre[3]:
 		return SameRegion
 	}
 	return Anywhere

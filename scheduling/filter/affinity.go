@@ -16,11 +16,14 @@ type Pinned struct{}
 
 // Filter implements scheduling.Filter.
 func (Pinned) Filter(c *scheduling.Cycle, slots []scheduling.Slot) []scheduling.Slot {
-	id := c.Request.Pinned
-	if id == "" {
-		return slots
+	if id := c.Request.Pinned; id != "" {
+		for _, slot := range slots {
+			if c.Endpoint(slot).ID == id {
+				return append(slots[:0], slot)
+			}
+		}
 	}
-	return deleteUnlessAll(slots, func(slot scheduling.Slot) bool { return c.Endpoint(slot).ID != id })
+	return slots
 }
 
 // Topology keeps the endpoints that are close to the request's peer; all where there is no peer, or nobody is that close.
@@ -31,7 +34,7 @@ type Topology struct {
 	// Min is the least that an endpoint must have in common with the peer; zero means the host.
 	Min scheduling.Proximity `json:"minAffinity,omitzero"`
 
-	places scheduling.PerLayout[[]scheduling.Place]
+	places scheduling.PerLayout[*scheduling.Places]
 }
 
 // Filter implements scheduling.Filter.
@@ -39,15 +42,12 @@ func (f *Topology) Filter(c *scheduling.Cycle, slots []scheduling.Slot) []schedu
 	if c.Request.Peer == nil {
 		return slots
 	}
-	peer := f.Labels.Place(c.Request.Peer)
-	places := f.places.Of(c.Snapshot, func(s *scheduling.Snapshot) []scheduling.Place {
-		return scheduling.BySlot(s, f.Labels.Place)
-	})
+	around := f.places.Of(c.Snapshot, f.Labels.Places).Around(c.Request.Peer)
 	least := f.Min
 	if least == scheduling.Anywhere {
 		least = scheduling.SameHost
 	}
-	return deleteUnlessAll(slots, func(slot scheduling.Slot) bool { return places[slot].To(peer) < least })
+	return deleteUnlessAll(slots, func(slot scheduling.Slot) bool { return around.At(slot) < least })
 }
 
 // Validate implements scheduling.Validator.

@@ -12,12 +12,15 @@ import (
 // Limits keeps the endpoints whose metrics and ledger counts meet all conditions. It stands for llm-d's utilization-filter
 // and endpoint-attribute-filter, and for busy thresholds.
 type Limits struct {
+	// Conditions are at most 8.
 	Conditions []Condition `json:"conditions"`
 	// RemoveUnknown removes an endpoint where a metric is missing or stale; else such a metric meets its condition.
 	RemoveUnknown bool `json:"removeUnknown,omitempty"`
 	// FallbackOnEmpty keeps all where none meets the conditions.
 	FallbackOnEmpty bool `json:"fallbackOnEmpty,omitempty"`
 }
+
+const maxConditions = 8
 
 // Condition compares a metric with a value.
 type Condition struct {
@@ -39,29 +42,45 @@ const (
 	NotEqual           Operator = "NotEqual"
 )
 
-func (o Operator) holds(a, b float64) bool {
+// allows says which of less, equal and greater meet the operator.
+func (o Operator) allows() (less, equal, greater bool) {
 	switch o {
 	case LessThan:
-		return a < b
+		return true, false, false
 	case LessThanOrEqual:
-		return a <= b
+		return true, true, false
 	case GreaterThan:
-		return a > b
+		return false, false, true
 	case GreaterThanOrEqual:
-		return a >= b
+		return false, true, true
 	case Equal:
-		return a == b
+		return false, true, false
 	}
-	return a != b
+	return true, false, true
 }
 
 // Filter implements scheduling.Filter.
 func (f Limits) Filter(c *scheduling.Cycle, slots []scheduling.Slot) []scheduling.Slot {
+	type limit struct {
+		metric               scheduling.Column
+		value                float64
+		less, equal, greater bool
+	}
+	var all [maxConditions]limit
+	for i, want := range f.Conditions {
+		all[i].metric, all[i].value = c.Metric(want.Metric), want.Value
+		all[i].less, all[i].equal, all[i].greater = want.Operator.allows()
+	}
+	limits := all[:len(f.Conditions)]
 	breaks := func(slot scheduling.Slot) bool {
-		for i := range f.Conditions {
-			want := &f.Conditions[i]
-			v, known := c.Metric(want.Metric).At(slot)
-			if known && !want.Operator.holds(v, want.Value) || !known && f.RemoveUnknown {
+		for i := range limits {
+			l := &limits[i]
+			switch v, known := l.metric.At(slot); {
+			case !known:
+				if f.RemoveUnknown {
+					return true
+				}
+			case v < l.value && !l.less, v == l.value && !l.equal, v > l.value && !l.greater:
 				return true
 			}
 		}
@@ -76,8 +95,8 @@ func (f Limits) Filter(c *scheduling.Cycle, slots []scheduling.Slot) []schedulin
 // Validate implements scheduling.Validator.
 func (f Limits) Validate() error {
 	var problems []error
-	if len(f.Conditions) == 0 {
-		problems = append(problems, errors.New("conditions: none"))
+	if n := len(f.Conditions); n == 0 || n > maxConditions {
+		problems = append(problems, fmt.Errorf("conditions: %d of them, want 1 to %d", n, maxConditions))
 	}
 	for i, c := range f.Conditions {
 		path := fmt.Sprintf("conditions[%d]", i)

@@ -145,7 +145,7 @@ type Topology struct {
 	// Labels say where endpoints are.
 	Labels scheduling.Topology `json:"labels,omitzero"`
 
-	places scheduling.PerLayout[[]scheduling.Place]
+	places scheduling.PerLayout[*scheduling.Places]
 }
 
 // Score implements scheduling.Scorer.
@@ -154,10 +154,9 @@ func (s *Topology) Score(c *scheduling.Cycle, slots []scheduling.Slot, scores []
 		abstain(scores)
 		return
 	}
-	peer := s.Labels.Place(c.Request.Peer)
-	places := placesOf(&s.places, c, s.Labels)
+	around := s.places.Of(c.Snapshot, s.Labels.Places).Around(c.Request.Peer)
 	for i, slot := range slots {
-		scores[i] = proximityScores[places[slot].To(peer)]
+		scores[i] = proximityScores[around.At(slot)]
 	}
 }
 
@@ -167,10 +166,4 @@ var proximityScores = [...]float64{
 	scheduling.SameZone:   0.05,
 	scheduling.SameRack:   0.2,
 	scheduling.SameHost:   1,
-}
-
-func placesOf(memo *scheduling.PerLayout[[]scheduling.Place], c *scheduling.Cycle, labels scheduling.Topology) []scheduling.Place {
-	return memo.Of(c.Snapshot, func(snap *scheduling.Snapshot) []scheduling.Place {
-		return scheduling.BySlot(snap, labels.Place)
-	})
 }

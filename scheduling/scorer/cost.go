@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"math/bits"
 
 	"github.com/inferloom/inferloom/scheduling"
 )
@@ -70,20 +71,28 @@ func (f TermFunc) Add(c *scheduling.Cycle, slots []scheduling.Slot, costs []floa
 
 // addKnown adds what is known, and the mean of that where it is not.
 func addKnown(slots []scheduling.Slot, costs []float64, at func(scheduling.Slot) (float64, bool)) {
+	var unknown [16]uint64 // of the first thousand; others are asked again
 	sum, known := 0.0, 0
 	for i, slot := range slots {
 		if v, ok := at(slot); ok {
 			costs[i] += v
 			sum += v
 			known++
+		} else if i < 64*len(unknown) {
+			unknown[i/64] |= 1 << (i % 64)
 		}
 	}
 	if known == 0 || known == len(slots) {
 		return
 	}
 	mean := sum / float64(known)
-	for i, slot := range slots {
-		if _, ok := at(slot); !ok {
+	for w, word := range unknown {
+		for ; word != 0; word &= word - 1 {
+			costs[64*w+bits.TrailingZeros64(word)] += mean
+		}
+	}
+	for i := 64 * len(unknown); i < len(slots); i++ {
+		if _, ok := at(slots[i]); !ok {
 			costs[i] += mean
 		}
 	}
@@ -148,7 +157,7 @@ type TransferTime struct {
 	// Labels say where endpoints are.
 	Labels scheduling.Topology `json:"labels,omitzero"`
 
-	places scheduling.PerLayout[[]scheduling.Place]
+	places scheduling.PerLayout[*scheduling.Places]
 }
 
 // Links are rates by proximity. One that is 0 is as the next wider.
@@ -176,16 +185,18 @@ func (t *TransferTime) Add(c *scheduling.Cycle, slots []scheduling.Slot, costs [
 	if c.Request.Peer == nil {
 		return
 	}
-	peer := t.Labels.Place(c.Request.Peer)
-	places := placesOf(&t.places, c, t.Labels)
-	rates := t.BytesPerSecond.rates()
+	around := t.places.Of(c.Snapshot, t.Labels.Places).Around(c.Request.Peer)
+	perToken := t.BytesPerSecond.rates()
+	for at, rate := range perToken {
+		perToken[at] = t.BytesPerToken / rate
+	}
 	for i, slot := range slots {
 		tokens := c.Uncached(slot)
 		if t.ToPeer {
 			tokens = c.PromptTokens
 		}
 		if tokens > 0 && c.Endpoint(slot).ID != c.Request.Peer.ID {
-			costs[i] += t.Seconds + float64(tokens)*t.BytesPerToken/rates[places[slot].To(peer)]
+			costs[i] += t.Seconds + float64(tokens)*perToken[around.At(slot)]
 		}
 	}
 }
