@@ -14,7 +14,7 @@ bench:
 	go test ./scheduling -run '^$$' -bench 'BenchmarkPick' -benchmem -count $(BENCH_COUNT)
 	go test ./scheduling/prefix -run '^$$' -bench . -benchmem -count $(BENCH_COUNT)
 	go test ./gateway/... -run '^$$' -bench . -benchmem -count $(BENCH_COUNT)
-	go test ./kvcache/... ./moe ./accel ./scheduling/enginemetrics ./internal/engine ./internal/sim ./internal/workload -run '^$$' -bench . -benchmem -count $(BENCH_COUNT)
+	go test ./kvcache/... ./moe ./accel ./scheduling/enginemetrics ./internal/engine ./internal/sim ./internal/workload ./internal/stats ./examples/loadtest -run '^$$' -bench . -benchmem -count $(BENCH_COUNT)
 
 # Each fuzz target for a while.
 FUZZ_TIME ?= 30s
