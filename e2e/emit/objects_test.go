@@ -20,6 +20,9 @@ func TestObjectsFitPublishedSchemas(t *testing.T) {
 	roles := []plan.Plan{wide(accel.SGLang, plan.Prefill, 4, 3), wide(accel.SGLang, plan.Decode, 9, 1)}
 	for name, plans := range map[string][]plan.Plan{
 		"both": both, "roles": roles, "one node": {wide(accel.VLLM, plan.Both, 1, 4)}, "stages": {deep(accel.VLLM, 2)},
+		"NVL72": {found(t, "deepseek-ai/DeepSeek-R1", "gb200-nvl72", plan.Problem{Accelerators: 72, Fixed: accel.Parallelism{TP: 1, EP: 36}})},
+		"TPU":   {found(t, "Qwen/Qwen3-30B-A3B", "tpu-v5p", plan.Problem{Accelerators: 32, Fixed: accel.Parallelism{TP: 4, DP: 8}})},
+		"Gaudi": {found(t, "meta-llama/Llama-3.1-70B-Instruct", "gaudi3", plan.Problem{Accelerators: 8, Fixed: accel.Parallelism{TP: 8}})},
 	} {
 		for _, minimal := range []bool{false, true} {
 			serving := everything(plans...)

@@ -1,6 +1,10 @@
 package emit_test
 
 import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
 	"github.com/inferloom/inferloom/accel"
 	"github.com/inferloom/inferloom/moe/emit"
 	"github.com/inferloom/inferloom/moe/plan"
@@ -50,6 +54,20 @@ func deep(engine accel.Engine, nodes int) plan.Plan {
 		},
 		Layout: plan.Layout{Ranks: 8 * nodes, Nodes: nodes, PerNode: 8, Domains: nodes},
 	}
+}
+
+// found is what a search finds.
+func found(t *testing.T, model, system string, problem plan.Problem) plan.Plan {
+	t.Helper()
+	var err error
+	problem.Model, err = accel.LookupModel(model)
+	require.NoError(t, err)
+	problem.System, err = accel.Builtin().System(system)
+	require.NoError(t, err)
+	problem.Input, problem.Output = 1000, 1000
+	r, err := plan.Search(accel.Calibrated(), problem)
+	require.NoError(t, err)
+	return r.Plans[0]
 }
 
 // everything sets each field of a Serving.
