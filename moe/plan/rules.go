@@ -35,7 +35,7 @@ func (s *search) legal(c *cut) *refusal {
 
 func (s *search) inEngine(c *cut) *refusal {
 	ranks := c.TP * c.DP
-	deepEP := c.kernel == accel.DeepEPHighThroughput || c.kernel == accel.DeepEPLowLatency
+	deepEP := c.deepEP()
 	switch {
 	case s.Engine == accel.VLLM && c.EP > 1 && c.EP != ranks:
 		return refuse(NotInEngine, "vLLM spreads experts over all %d ranks of a stage or none", ranks)
@@ -44,13 +44,13 @@ func (s *search) inEngine(c *cut) *refusal {
 	case s.Engine == accel.TensorRTLLM && deepEP:
 		return refuse(NotInEngine, "TensorRT-LLM has kernels of its own")
 	case s.Engine == accel.TensorRTLLM && c.overlap:
-		return refuse(NotInEngine, "TensorRT-LLM has no two-batch overlap")
+		return refuse(NotInEngine, "two-batch overlap is not planned for TensorRT-LLM")
 	case s.Engine == accel.VLLM && c.overlap && !deepEP:
 		return refuse(NotInEngine, "vLLM overlaps two batches only with DeepEP")
 	case c.PP > 1 && c.overlap:
-		return refuse(NotInEngine, "two-batch overlap and pipeline stages exclude each other")
+		return refuse(NotInEngine, "two-batch overlap is not planned with pipeline stages")
 	case c.PP > 1 && s.MTPDepth > 0 && s.Role != Prefill:
-		return refuse(NotInEngine, "multi-token prediction and pipeline stages exclude each other")
+		return refuse(NotInEngine, "multi-token prediction is not planned with pipeline stages")
 	}
 	return nil
 }
@@ -179,7 +179,7 @@ func axes(s accel.Shape, group, devices int) (n int, ok bool) {
 func (s *search) inKernel(c *cut) *refusal {
 	fabric, m := s.ranks, s.Model
 	span := c.layout.expertSpan()
-	deepEP := c.kernel == accel.DeepEPHighThroughput || c.kernel == accel.DeepEPLowLatency
+	deepEP := c.deepEP()
 	switch {
 	case deepEP && fabric.Accelerator.Vendor != "nvidia" && fabric.Accelerator.Vendor != "amd":
 		return refuse(NotInKernel, "DeepEP and MoRI are for NVIDIA's and AMD's accelerators")
@@ -203,6 +203,10 @@ func (s *search) inKernel(c *cut) *refusal {
 		return refuse(NotInKernel, "NVLink kernels do not leave the NVLink domain of %d", fabric.ScaleUp.Domain)
 	}
 	return nil
+}
+
+func (c *cut) deepEP() bool {
+	return c.kernel == accel.DeepEPHighThroughput || c.kernel == accel.DeepEPLowLatency
 }
 
 // deepEPSize: vLLM pads to the next size that there is.
