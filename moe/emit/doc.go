@@ -17,9 +17,8 @@
 //
 // # Caveats
 //
-// Flags are those of vLLM 0.32, SGLang 0.5.23 and TensorRT-LLM 1.2. A command line says how a model is cut and how much
+// Flags are those of vLLM 0.32 and SGLang 0.5.23, and of TensorRT-LLM 1.2 as documented: its parser was not run. A command line says how a model is cut and how much
 // runs at once, not how to parse its tool calls or where its weights are cached. An engine that takes the precision of its
-// weights from the checkpoint needs a checkpoint of the plan's precision: only FP8 is asked for by a flag. vLLM and
-// TensorRT-LLM find the layers of experts by number, SGLang wants every layer of the model, dense ones too. TensorRT-LLM starts
-// ranks of several nodes through MPI, for which there is no object here: such plans are refused.
+// weights from the checkpoint needs a checkpoint of the plan's precision: only FP8 is asked for by a flag. vLLM reads no
+// placement. TensorRT-LLM starts ranks of several nodes through MPI, for which there is no object here: such plans are refused.
 package emit
