@@ -231,7 +231,7 @@ func (d *driver) record(o *outcome, s *stream) {
 	defer d.mu.Unlock()
 	if o.class == answered && o.scheduled >= d.warmup {
 		for _, gap := range s.gaps {
-			d.gaps.Add(gap)
+			d.gaps.Add(gap, 1)
 		}
 	}
 	d.outcomes = append(d.outcomes, *o)

@@ -109,7 +109,12 @@ func spreadOf(values []float64) spread {
 }
 
 func spreadOfHistogram(h *stats.Histogram) spread {
-	n := func(v float64) report.Number { return report.Number(v) }
+	n := func(d time.Duration) report.Number {
+		if h.Count() == 0 {
+			return report.Number(unknown)
+		}
+		return report.Number(d.Seconds())
+	}
 	return spread{n(h.Mean()), n(h.Quantile(0.5)), n(h.Quantile(0.9)), n(h.Quantile(0.95)), n(h.Quantile(0.99)), n(h.Max())}
 }
 

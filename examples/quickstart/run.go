@@ -12,6 +12,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/inferloom/inferloom/internal/cputime"
 	"github.com/inferloom/inferloom/internal/workload"
 	"github.com/inferloom/inferloom/scheduling"
 	"github.com/inferloom/inferloom/scheduling/policy"
@@ -130,7 +131,7 @@ func (b *bench) measure(ctx context.Context, name string, c *cluster, plan []wor
 	bounded, cancel := context.WithTimeout(ctx, b.duration)
 	defer cancel()
 	d := newDriver(c.url, b.timeScale)
-	before, measured := cpuTime()
+	before, measured := cputime.Used()
 	began := time.Now()
 	stop := showProgress(b.stderr, name, len(plan), b.duration, &d.progress)
 	outcomes := d.run(bounded, plan)
@@ -142,7 +143,7 @@ func (b *bench) measure(ctx context.Context, name string, c *cluster, plan []wor
 	for _, cause := range slices.Sorted(maps.Keys(r.causes)) {
 		fmt.Fprintf(b.stderr, "%s: %d requests failed: %s\n", name, r.causes[cause], cause)
 	}
-	if after, _ := cpuTime(); measured {
+	if after, _ := cputime.Used(); measured {
 		b.noteCPU(name, (after-before).Seconds()/time.Since(began).Seconds())
 	}
 	return r

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/inferloom/inferloom/internal/sim"
+	"github.com/inferloom/inferloom/internal/stats"
 	"github.com/inferloom/inferloom/internal/workload"
 )
 
@@ -29,7 +30,7 @@ type figures struct {
 	errors, preemptions    float64 // of all requests
 	requests               int
 
-	ttft, tpot sim.Histogram
+	ttft, tpot stats.Histogram
 	samples    []sample
 }
 
@@ -122,7 +123,7 @@ func (l *lab) one(ctx context.Context, j job) (*figures, error) {
 }
 
 // quantile is in seconds, and NaN if there is none.
-func quantile(h *sim.Histogram, q float64) float64 {
+func quantile(h *stats.Histogram, q float64) float64 {
 	if h.Count() == 0 {
 		return math.NaN()
 	}

@@ -11,7 +11,6 @@ import (
 
 	"github.com/inferloom/inferloom/internal/engine"
 	"github.com/inferloom/inferloom/internal/report"
-	"github.com/inferloom/inferloom/internal/sim"
 	"github.com/inferloom/inferloom/internal/stats"
 )
 
@@ -174,14 +173,14 @@ func (c *comparison) write(w io.Writer) error {
 }
 
 // cdf is the distribution function of each policy that is not overloaded, over all seeds.
-func (c *comparison) cdf(title string, bound time.Duration, of func(*figures) *sim.Histogram) *report.Chart {
+func (c *comparison) cdf(title string, bound time.Duration, of func(*figures) *stats.Histogram) *report.Chart {
 	var names []string
-	var all []*sim.Histogram
+	var all []*stats.Histogram
 	for _, k := range c.contenders {
 		if k.overloaded() {
 			continue
 		}
-		h := new(sim.Histogram)
+		h := new(stats.Histogram)
 		for _, f := range k.runs {
 			h.Merge(of(f))
 		}
@@ -260,8 +259,8 @@ func (c *comparison) page(began time.Time) (report.Page, error) {
 	}
 	p.Sections = append(p.Sections, report.Section{Title: "Comparison", Note: fmt.Sprintf("at %s, %d seeds, the same requests for all", report.PerSecond(c.offered), c.seeds), Parts: parts})
 	p.Sections = append(p.Sections, report.Section{Title: "Latency", Note: "of completed requests, all seeds together", Parts: []report.Part{
-		c.cdf("TTFT", c.slo.TTFT, func(f *figures) *sim.Histogram { return &f.ttft }),
-		c.cdf("TPOT", c.slo.TPOT, func(f *figures) *sim.Histogram { return &f.tpot }),
+		c.cdf("TTFT", c.slo.TTFT, func(f *figures) *stats.Histogram { return &f.ttft }),
+		c.cdf("TPOT", c.slo.TPOT, func(f *figures) *stats.Histogram { return &f.tpot }),
 	}})
 	if len(c.sweep) > 0 {
 		p.Sections = append(p.Sections, report.Section{Title: "Load", Note: "under overload only goodput says something", Parts: []report.Part{c.sweepChart(), c.sweepTable()}})

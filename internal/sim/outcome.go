@@ -1,6 +1,10 @@
 package sim
 
-import "time"
+import (
+	"time"
+
+	"github.com/inferloom/inferloom/internal/stats"
+)
 
 // Class is how a request ended.
 type Class uint8
@@ -145,7 +149,7 @@ type Result struct {
 
 	// TTFT, TPOT, E2E and Queued are of completed requests that were measured, as in Outcome. ITL is the time between
 	// consecutive tokens of all measured requests.
-	TTFT, TPOT, ITL, E2E, Queued Histogram
+	TTFT, TPOT, ITL, E2E, Queued stats.Histogram
 
 	// Imbalance is the mean over samples, after the warm-up and before the last arrival, of Sample.Imbalance.
 	Imbalance float64

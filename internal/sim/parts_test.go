@@ -306,42 +306,6 @@ func TestChain(t *testing.T) {
 	})
 }
 
-func TestHistogram(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		values := rapid.SliceOfN(rapid.Map(rapid.Int64Range(0, 1<<40), func(v int64) time.Duration { return time.Duration(v) }), 1, 200).Draw(t, "values")
-		var h, half, other Histogram
-		sum := 0.0
-		for i, v := range values {
-			h.Add(v, 1)
-			sum += float64(v)
-			if i%2 == 0 {
-				half.Add(v, 1)
-			} else {
-				other.Add(v, 1)
-			}
-		}
-		half.Merge(&other)
-		require.InDelta(t, float64(h.Mean()), float64(half.Mean()), 1)
-		slices.Sort(values)
-		require.Equal(t, values[len(values)-1], h.Max())
-		require.InDelta(t, sum/float64(len(values)), float64(h.Mean()), 1)
-		for _, q := range []float64{0, 0.1, 0.5, 0.95, 1} {
-			exact := float64(values[max(0, int(float64(len(values))*q+0.999999)-1)])
-			require.InDelta(t, exact, float64(h.Quantile(q)), exact/128+1, "q %v of %v", q, values)
-			require.Equal(t, h.Quantile(q), half.Quantile(q))
-		}
-		last := 0.0
-		for upTo, share := range h.Bins {
-			require.Greater(t, share, last)
-			require.LessOrEqual(t, upTo, h.Max())
-			last = share
-		}
-		require.Equal(t, 1.0, last)
-	})
-	var empty Histogram
-	assert.Zero(t, empty.Quantile(0.5)+empty.Mean()+empty.Max()+empty.StdDev())
-}
-
 func ExampleRun() {
 	source, err := workload.Chats(workload.ChatOptions{Seed: 1, RequestsPerSecond: 8})
 	if err != nil {
