@@ -85,7 +85,8 @@ func parseKey(words []string) (effectKey, error) {
 	}
 	if has[2] {
 		s := &k.shape
-		if n, err := fmt.Sscanf(words[2], "%dx%d/%d/%d", &s.hidden, &s.layers, &s.vocab, &s.experts); n != 4 || err != nil {
+		if n, err := fmt.Sscanf(words[2], "%dx%d/%d/%d", &s.hidden, &s.layers, &s.vocab, &s.experts); err != nil || n != 4 ||
+			min(s.hidden, s.layers, s.vocab) < 1 || s.experts < 0 {
 			return k, bad
 		}
 	}
@@ -96,7 +97,8 @@ func parseKey(words []string) (effectKey, error) {
 		}
 	}
 	if has[4] {
-		if n, err := fmt.Sscanf(words[4], "%d/%d/%d", &k.cut.tp, &k.cut.dp, &k.cut.ep); n != 3 || err != nil {
+		c := &k.cut
+		if n, err := fmt.Sscanf(words[4], "%d/%d/%d", &c.tp, &c.dp, &c.ep); err != nil || n != 3 || min(c.tp, c.dp, c.ep) < 1 {
 			return k, bad
 		}
 	}

@@ -43,6 +43,8 @@ func TestReadCalibrationRefuses(t *testing.T) {
 		{"tpot effect - - 1x2 - - memory=1", "key"},
 		{"tpot effect vllm h200-sxm 1x2/3/4 fp99 - memory=1", "dtype"},
 		{"tpot effect - - - - 1/2 one=1", "key"},
+		{"tpot effect - - - - 1/2/0 one=1", "key"},
+		{"tpot effect - - 0x0/0/0 - - one=1", "key"},
 		{"tpot effect vllm - - - - points=-1", "points"},
 		{"ttft spread sure vllm h200-sxm low=-1 high=1", "evidence"},
 		{"ttft spread model vlm h200-sxm low=-1 high=1", "engine"},
