@@ -143,13 +143,13 @@ func (s *Scraper) Run(ctx context.Context) error {
 	work, done := make(chan *target), make(chan *target)
 	for range s.o.Workers {
 		running.Go(func() {
-			var buffer []byte
+			r := newReader()
 			for {
 				select {
 				case <-ctx.Done():
 					return
 				case t := <-work:
-					buffer = t.read(ctx, &s.o, s.parser, buffer)
+					t.read(ctx, &s.o, s.parser, r)
 					select {
 					case done <- t:
 					case <-ctx.Done():

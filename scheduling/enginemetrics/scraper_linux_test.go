@@ -58,10 +58,10 @@ func BenchmarkScrape(b *testing.B) {
 		for _, slot := range pool.Snapshot().Live() {
 			s.apply(scheduling.Change{Kind: scheduling.Added, Slot: slot, Endpoint: pool.Snapshot().Endpoint(slot)})
 		}
-		var buffer []byte
+		r := newReader()
 		round := func() {
 			for _, t := range s.targets {
-				buffer = t.read(context.Background(), &s.o, s.parser, buffer)
+				t.read(context.Background(), &s.o, s.parser, r)
 			}
 			s.queue = s.queue[:0]
 			for _, t := range s.targets {

@@ -28,7 +28,6 @@ type target struct {
 
 	// Of the worker.
 	conn    net.Conn
-	in      *bufio.Reader
 	request []byte
 	page    Page
 	last    []rank // what the page said the time before
@@ -70,10 +69,19 @@ func (t *target) appendStates(states []scheduling.State) []scheduling.State {
 	return states
 }
 
-// read fetches and parses the page. It returns the buffer, which it may have grown.
-func (t *target) read(ctx context.Context, o *Options, p *Parser, buffer []byte) []byte {
+// reader is the memory of a worker. A page that has arrived whole is read at once.
+type reader struct {
+	in   *bufio.Reader
+	body []byte
+}
+
+func newReader() *reader { return &reader{in: bufio.NewReaderSize(nil, 64<<10)} }
+
+// read fetches and parses the page.
+func (t *target) read(ctx context.Context, o *Options, p *Parser, r *reader) {
 	start := time.Now()
-	body, err := t.fetch(ctx, o, start.Add(o.Timeout), buffer)
+	err := t.fetch(ctx, o, start.Add(o.Timeout), r)
+	body := r.body
 	if err == nil {
 		p.Parse(body, &t.page)
 		if t.page.Empty() {
@@ -84,11 +92,10 @@ func (t *target) read(ctx context.Context, o *Options, p *Parser, buffer []byte)
 	if err != nil {
 		t.err = fmt.Errorf("%s: %w", t.url, err)
 		t.close()
-		return body
+		return
 	}
 	t.changed = !slices.EqualFunc(t.page.ranks, t.last, func(a, b rank) bool { return a.number == b.number && equalNumbers(&a, &b) })
 	t.last = append(t.last[:0], t.page.ranks...)
-	return body
 }
 
 func equalNumbers(a, b *rank) bool {
@@ -103,54 +110,56 @@ func equalNumbers(a, b *rank) bool {
 // errStale is what becomes of a connection that the server closed while it was not in use.
 var errStale = errors.New("the connection was closed")
 
-// fetch returns the page's bytes, in the buffer if they fit.
-func (t *target) fetch(ctx context.Context, o *Options, deadline time.Time, buffer []byte) ([]byte, error) {
+// fetch reads the page's bytes into r.body.
+func (t *target) fetch(ctx context.Context, o *Options, deadline time.Time, r *reader) error {
 	kept := t.conn != nil
-	body, err := t.exchange(ctx, o, deadline, buffer)
+	err := t.exchange(ctx, o, deadline, r)
 	if kept && errors.Is(err, errStale) {
 		t.close()
-		body, err = t.exchange(ctx, o, deadline, buffer)
+		err = t.exchange(ctx, o, deadline, r)
 	}
-	return body, err
+	return err
 }
 
-func (t *target) exchange(ctx context.Context, o *Options, deadline time.Time, buffer []byte) ([]byte, error) {
+func (t *target) exchange(ctx context.Context, o *Options, deadline time.Time, r *reader) error {
+	r.body = r.body[:0]
 	if t.conn == nil {
 		if err := t.dial(ctx, o, deadline); err != nil {
-			return buffer[:0], err
+			return err
 		}
 	}
 	conn := t.conn
 	if err := conn.SetDeadline(deadline); err != nil {
-		return buffer[:0], err
+		return err
 	}
 	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })()
+	r.in.Reset(conn)
 	if _, err := conn.Write(t.request); err != nil {
-		return buffer[:0], errors.Join(errStale, err)
+		return errors.Join(errStale, err)
 	}
-	if _, err := t.in.Peek(1); err != nil {
+	if _, err := r.in.Peek(1); err != nil {
 		if errors.Is(err, io.EOF) || isReset(err) {
 			err = errors.Join(errStale, err)
 		}
-		return buffer[:0], err
+		return err
 	}
-	response, err := http.ReadResponse(t.in, nil)
+	response, err := http.ReadResponse(r.in, nil)
 	if err != nil {
-		return buffer[:0], err
+		return err
 	}
-	body, err := readAll(io.LimitReader(response.Body, o.MaxPageBytes+1), buffer[:0])
+	r.body, err = readAll(io.LimitReader(response.Body, o.MaxPageBytes+1), r.body)
 	switch {
 	case err != nil:
-		return body, fmt.Errorf("reading the page: %w", err)
+		return fmt.Errorf("reading the page: %w", err)
 	case response.StatusCode != http.StatusOK:
-		return body, fmt.Errorf("status %s", response.Status)
-	case int64(len(body)) > o.MaxPageBytes:
-		return body, fmt.Errorf("the page is longer than %d bytes", o.MaxPageBytes)
+		return fmt.Errorf("status %s", response.Status)
+	case int64(len(r.body)) > o.MaxPageBytes:
+		return fmt.Errorf("the page is longer than %d bytes", o.MaxPageBytes)
 	}
-	if response.Close {
+	if response.Close || r.in.Buffered() > 0 {
 		t.close()
 	}
-	return body, nil
+	return nil
 }
 
 func isReset(err error) bool {
@@ -191,11 +200,9 @@ func (t *target) dial(ctx context.Context, o *Options, deadline time.Time) error
 		conn = secure
 	}
 	t.conn = conn
-	if t.in == nil {
-		t.in = bufio.NewReaderSize(conn, 16<<10)
+	if t.request == nil {
 		t.request = appendRequest(nil, u, o.Header)
 	}
-	t.in.Reset(conn)
 	return nil
 }
 
