@@ -14,7 +14,7 @@ bench:
 	go test ./scheduling -run '^$$' -bench 'BenchmarkPick' -benchmem -count $(BENCH_COUNT)
 	go test ./scheduling/prefix -run '^$$' -bench . -benchmem -count $(BENCH_COUNT)
 	go test ./gateway/... -run '^$$' -bench . -benchmem -count $(BENCH_COUNT)
-	go test ./kvcache/... ./moe ./accel ./scheduling/enginemetrics ./internal/engine ./internal/sim ./internal/workload ./internal/stats ./examples/loadtest -run '^$$' -bench . -benchmem -count $(BENCH_COUNT)
+	go test ./kvcache/... ./moe/... ./accel ./scheduling/enginemetrics ./internal/engine ./internal/sim ./internal/workload ./internal/stats ./examples/loadtest -run '^$$' -bench . -benchmem -count $(BENCH_COUNT)
 
 # Each fuzz target for a while.
 FUZZ_TIME ?= 30s
@@ -28,6 +28,8 @@ fuzz:
 # What takes too long for every change: property tests with many more cases, fuzzing, benchmarks.
 proof:
 	go test -count=1 $$(go list -f '{{.ImportPath}} {{.TestImports}} {{.XTestImports}}' ./... | grep pgregory.net/rapid | cut -d' ' -f1) -rapid.checks=5000
+	go test ./internal/sim -run TestMillion -million -timeout 60m -v
+	go test ./internal/sim -run TestWeights -weights all -timeout 60m -v
 	$(MAKE) tokens
 	$(MAKE) chats
 	$(MAKE) validity
