@@ -79,3 +79,18 @@ func TestPowerOfTwo(t *testing.T) {
 func TestRoundRobin(t *testing.T) {
 	require.Equal(t, []int{7, 7, 6}, shares(t, new(picker.RoundRobin), 20, scores{.1, .5, .9}))
 }
+
+func TestRandom(t *testing.T) {
+	n := 5000
+	requireShares(t, n, []float64{.25, .25, .25, .25}, shares(t, picker.Random{}, n, scores{.1, .5, .9, 0}))
+}
+
+// exp(1/.5) : exp(.5/.5) : exp(0) is 7.389 : 2.718 : 1.
+func TestSoftmax(t *testing.T) {
+	n := 5000
+	sum := 7.389 + 2.718 + 1
+	requireShares(t, n, []float64{2.718 / sum, 7.389 / sum, 1 / sum}, shares(t, picker.Softmax{Temperature: .5}, n, scores{.5, 1, 0}))
+	requireShares(t, n, []float64{1. / 3, 1. / 3, 1. / 3}, shares(t, picker.Softmax{Temperature: 1e300}, n, scores{.5, 1, 0}))
+	require.Equal(t, []int{0, 100, 0}, shares(t, picker.Softmax{}, 100, scores{.5, 1, 0}))
+	require.Equal(t, []int{0, 100, 0}, shares(t, picker.Softmax{Temperature: 1e-300}, 100, scores{.5, 1, 0}))
+}

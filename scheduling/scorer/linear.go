@@ -48,7 +48,7 @@ func (s Linear) Score(c *scheduling.Cycle, slots []scheduling.Slot, scores []flo
 		case low == high:
 			scores[i] = 1
 		default:
-			scores[i] = (v - from) * share
+			scores[i] = min(max((v-from)*share, 0), 1)
 		}
 	}
 }

@@ -19,7 +19,7 @@ type TokenLoad struct {
 func (s TokenLoad) Score(c *scheduling.Cycle, slots []scheduling.Slot, scores []float64) {
 	share := 1 / cmp.Or(s.Tokens, 4194304)
 	for i, slot := range slots {
-		scores[i] = 1 - float64(c.PrefillTokens(slot)+c.Uncached(slot))*share
+		scores[i] = max(0, 1-float64(c.PrefillTokens(slot)+c.Uncached(slot))*share)
 	}
 }
 
