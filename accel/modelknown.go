@@ -126,7 +126,8 @@ func knownPrecision(words []string) (Precision, error) {
 	return p, nil
 }
 
-// nearest are the n names that are closest to one by edit distance, after the slash if it has none.
+// nearest are the n names that are closest to one by edit distance, after the slash if it has none. The beginning of a name
+// counts as nearly the name: b2000 is close to b200-sxm.
 func nearest(name string, names []string, n int) []string {
 	const longest = 100
 	distance := func(other string) int {
@@ -137,7 +138,8 @@ func nearest(name string, names []string, n int) []string {
 				b = short
 			}
 		}
-		return edits(a[:min(len(a), longest)], b[:min(len(b), longest)])
+		a, b = a[:min(len(a), longest)], b[:min(len(b), longest)]
+		return min(edits(a, b), edits(a, b[:min(len(b), len(a))])+1)
 	}
 	names = slices.Clone(names)
 	slices.SortStableFunc(names, func(a, b string) int { return distance(a) - distance(b) })
