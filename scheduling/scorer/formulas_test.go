@@ -163,6 +163,22 @@ func TestFormulas(t *testing.T) {
 	}
 }
 
+func TestContextLengthFilters(t *testing.T) {
+	var list []scheduling.Endpoint
+	for _, label := range []string{"0-1000", "1000-1000", "1001-2000", "0-999", "bad"} {
+		list = append(list, scheduling.Endpoint{ID: label, Labels: map[string]string{"range": label}})
+	}
+	pool := newPool(t, append(list, scheduling.Endpoint{ID: "none"})...)
+	s := newScheduler(t, pool, scheduling.Profile{Filters: []scheduling.Filter{&scorer.ContextLength{Label: "range"}}})
+	d, err := s.Pick(context.Background(), &scheduling.Request{Explain: true, Prompt: scheduling.Prompt{Tokens: make([]uint32, 1000)}})
+	require.NoError(t, err)
+	var ids []string
+	for _, c := range d.Explanation.Candidates {
+		ids = append(ids, c.Endpoint)
+	}
+	require.ElementsMatch(t, []string{"0-1000", "1000-1000", "none"}, ids)
+}
+
 func TestAdapterTime(t *testing.T) {
 	var list []scheduling.Endpoint
 	for _, id := range []string{"active", "free", "waiting", "full", "silent"} {
