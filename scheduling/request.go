@@ -14,6 +14,8 @@ type Request struct {
 	Adapter string
 	// Prompt is what prefix affinity and token accounting go by.
 	Prompt Prompt
+	// Modality is what the prompt has beside text.
+	Modality Modality
 	// MaxTokens bounds the output, in tokens; 0 means unknown.
 	MaxTokens int
 	// Priority orders requests where they wait: higher is sooner.
@@ -34,6 +36,16 @@ type Request struct {
 	// Explain asks for Decision.Explanation. It costs allocations.
 	Explain bool
 }
+
+// Modality is a set of kinds of input; zero is text alone.
+type Modality uint8
+
+// The kinds of input beside text.
+const (
+	Image Modality = 1 << iota
+	Audio
+	Video
+)
 
 // Prompt is the text or the tokens of a prompt; tokens win where both are given.
 type Prompt struct {

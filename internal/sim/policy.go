@@ -45,10 +45,16 @@ func (e Env) NewIndex() (*prefix.Index, error) {
 	})
 }
 
-// Policies lists the built-in policies: the module's default first, then the baselines to compare it with.
+// Policies lists the built-in policies: the module's default first, then baselines and other projects' policies to compare it
+// with.
 func Policies() []Policy {
 	fixed := func(profile func() scheduling.Profile) func(Env) (scheduling.Profile, error) {
 		return func(Env) (scheduling.Profile, error) { return profile(), nil }
+	}
+	indexed := func(name, doc string, profile func(*prefix.Index) scheduling.Profile) Policy {
+		p := ProfilePolicy(name, profile)
+		p.Doc = doc
+		return p
 	}
 	return []Policy{
 		{"default", "the module's default: prefix affinity against prompt tokens and requests in flight, overload left out", func(e Env) (scheduling.Profile, error) {
@@ -66,6 +72,16 @@ func Policies() []Policy {
 		{"session-hash", "the endpoint that the session hashes to (rendezvous)", fixed(func() scheduling.Profile {
 			return scheduling.Profile{Scorers: []scheduling.Weighted{{Scorer: scorer.Session{}}}}
 		})},
+		indexed("llm-d", "llm-d's default: a short queue, a free KV cache, and the cached prefix", policy.LLMD),
+		indexed("llm-d-token-load", "llm-d's newer default: the cached prefix, then the fewest prompt tokens to prefill", policy.LLMDTokenLoad),
+		indexed("dynamo", "NVIDIA Dynamo's KV router: the fewest blocks to prefill and in use", func(x *prefix.Index) scheduling.Profile {
+			return policy.Dynamo(x, 0)
+		}),
+		indexed("sglang-cache-aware", "SGLang's cache_aware: the cached prefix while requests are balanced, else the fewest", policy.SGLangCacheAware),
+		{"sglang-prefix-hash", "SGLang's prefix_hash: the prompt's first 256 tokens, within a bound on load", fixed(policy.SGLangPrefixHash)},
+		indexed("aibrix-prefix-cache", "AIBrix' prefix-cache: the cached prefix within a deviation of the mean load", policy.AIBrixPrefixCache),
+		{"production-stack-session", "the vLLM production stack's session: a hash ring", fixed(policy.ProductionStackSession)},
+		indexed("production-stack-prefix", "the vLLM production stack's prefixaware: the longest prefix, whatever the load", policy.ProductionStackPrefix),
 		{"oracle", "the soonest first token, foretold from the engines' true caches and queues and all answers' lengths", newOracle},
 	}
 }

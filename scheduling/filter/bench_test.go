@@ -25,6 +25,7 @@ func all() []scheduling.Filter {
 		}},
 		filter.PrefixAffinity{Threshold: .1}, filter.CacheAware{Threshold: .1}, filter.BalancedPrefix{}, filter.LongestPrefix{},
 		filter.Pinned{}, &filter.Topology{Min: scheduling.SameRack}, filter.AdapterSpread{}, &filter.Rollout{Label: "rack"},
+		&filter.Modality{Label: "rack"},
 	}
 }
 
@@ -48,7 +49,7 @@ func busy(tb testing.TB, n int) (*scheduling.Pool, *scheduling.Request) {
 	require.NoError(tb, err)
 	require.NoError(tb, pool.Report(states...))
 	request := &scheduling.Request{
-		Model: "m", Adapter: "a", Pinned: list[n/2].ID, Peer: &list[n/3],
+		Model: "m", Adapter: "a", Pinned: list[n/2].ID, Peer: &list[n/3], Modality: scheduling.Image,
 		Header: func(string) string { return "7" }, Prompt: scheduling.Prompt{Tokens: make([]uint32, 4000)},
 	}
 	sched, err := scheduling.New(pool, scheduling.Options{Seed: 1})

@@ -84,6 +84,9 @@ func TestFormulas(t *testing.T) {
 	strict.RemoveUnknown = true
 	fallback := limit(scheduling.InFlightRequests, filter.GreaterThan, 7)
 	fallback.FallbackOnEmpty = true
+	inputs := []scheduling.Endpoint{
+		{ID: "a", Labels: labels{"in": "text, image"}}, {ID: "b", Labels: labels{"in": "video,image,smell"}}, {ID: "c", Labels: labels{"in": ""}}, {ID: "d"},
+	}
 	zones := []scheduling.Endpoint{
 		{ID: "a", Labels: labels{"topology.kubernetes.io/zone": "1", "topology.kubernetes.io/region": "r"}},
 		{ID: "b", Labels: labels{"topology.kubernetes.io/zone": "2", "topology.kubernetes.io/region": "r"}}, {ID: "c"},
@@ -159,6 +162,10 @@ func TestFormulas(t *testing.T) {
 		{name: "same region", filter: &filter.Topology{Min: scheduling.SameRegion}, endpoints: zones, request: scheduling.Request{Peer: &zones[1]}, want: []string{"a", "b"}},
 		{name: "nobody is that close", filter: &filter.Topology{}, endpoints: zones, request: scheduling.Request{Peer: &zones[1]}, want: []string{"a", "b", "c"}},
 		{name: "no peer", filter: &filter.Topology{Min: scheduling.SameZone}, endpoints: zones, want: []string{"a", "b", "c"}},
+
+		{name: "images", filter: &filter.Modality{Label: "in"}, endpoints: inputs, request: scheduling.Request{Modality: scheduling.Image}, want: []string{"a", "b", "d"}},
+		{name: "images and films", filter: &filter.Modality{Label: "in"}, endpoints: inputs, request: scheduling.Request{Modality: scheduling.Image | scheduling.Video}, want: []string{"b", "d"}},
+		{name: "text alone", filter: &filter.Modality{Label: "in"}, endpoints: inputs, want: []string{"a", "b", "c", "d"}},
 
 		{name: "the peer's revision", filter: &filter.Rollout{Label: "tier"}, endpoints: labelled, request: scheduling.Request{Peer: &labelled[1]}, want: []string{"b"}},
 		{name: "the peer's revision is gone", filter: &filter.Rollout{Label: "tier"}, endpoints: labelled, request: scheduling.Request{Peer: &scheduling.Endpoint{Labels: labels{"tier": "zinc"}}}, want: []string{}},
