@@ -97,7 +97,7 @@ func (d *Decoder) events(b *Batch) {
 		if r.err != nil {
 			return
 		}
-		outer := *r
+		outer, good := *r, len(b.Events)
 		start := outer.at - len(inner)
 		*r = reader{b: outer.b[:outer.at], at: start}
 		d.event(b)
@@ -105,6 +105,7 @@ func (d *Decoder) events(b *Batch) {
 			r.fail(r.at, "the event's bytes go on after it")
 		}
 		if r.err != nil { // what is broken inside does not touch the neighbours
+			b.Events = b.Events[:good]
 			b.malformed(r.err)
 		}
 		*r = outer

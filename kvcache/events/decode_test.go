@@ -185,7 +185,7 @@ func TestWrongEvents(t *testing.T) {
 		"block_size: the number must be between 0 and 2147483647":      dict{"type", "BlockStored", "block_hashes", list{1}, "block_size", -16},
 		"medium: want text, have a whole number":                       list{"BlockRemoved", list{1}, 4},
 		"want a map, have a whole number":                              5,
-		"kv events: byte 25: the event's bytes go on after it":         append(msg(good), 1),
+		"kv events: byte 37: the event's bytes go on after it":         append(msg(good), 1),
 		"block_hashes: " + truncated:                                   msg(good)[:14],
 	} {
 		var d Decoder
@@ -211,7 +211,7 @@ func TestWrongPayloads(t *testing.T) {
 		"byte 3: the payload goes on after the batch": append(msg(list{1, list{}}), 0),
 		"byte 2: want an array, have nil":             msg(list{1, nil}),
 		"byte 7: the payload ends too early":          {0x92, 0x01, 0xdd, 0xff, 0xff, 0xff, 0xff},
-		"the byte is not MessagePack":                 {0x92, 0x01, 0x91, 0xc1},
+		"byte 3: want a map, have an invalid byte":    {0x92, 0x01, 0x91, 0xc1},
 	} {
 		var d Decoder
 		var b Batch
