@@ -17,6 +17,8 @@ type Cycle struct {
 	PromptTokens int
 	// Match is what endpoints have cached of the prompt.
 	Match Match
+	// Source becomes Decision.Source. A Committer that finds one sets it.
+	Source Source
 
 	pool       *Pool
 	now        int64
@@ -40,6 +42,13 @@ type Match struct {
 	Known bool
 	// Cached is the tokens, counted contiguously from the start of the prompt, by slot.
 	Cached []int32
+}
+
+// Source is an endpoint that an engine can fetch KV blocks of the prompt from. The zero Source is none.
+type Source struct {
+	Endpoint *Endpoint
+	// CachedTokens is how much of the prompt it is believed to have.
+	CachedTokens int
 }
 
 type chain struct {

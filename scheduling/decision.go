@@ -7,6 +7,9 @@ type Decision struct {
 	Endpoint *Endpoint
 	// CachedTokens is how much of the prompt that endpoint is believed to have cached.
 	CachedTokens int
+	// Source has more of the prompt cached than Endpoint, if a plugin looked for one (prefix.Source): an engine that can fetch
+	// KV blocks from others may do so.
+	Source Source
 	// Score is the choice's weighted score, 0 to 1.
 	Score float64
 	// Explanation is set if the request asked for it.
@@ -64,11 +67,15 @@ func (d *Decision) Next() bool {
 		}
 		c := s.begin(d.request)
 		s.produce(c)
+		for _, slot := range c.Snapshot.live {
+			c.loads[slot] = s.pool.ledger.read(slot)
+		}
 		charge, ok := s.pool.ledger.force(p.slot, p.generation, c.Uncached(p.slot), c.PromptTokens)
 		if ok {
 			for _, committer := range s.committers {
 				committer.Commit(c, p.slot)
 			}
+			d.Source = c.Source
 			d.Reservation = s.pool.reservation(charge)
 			d.ranked[at].cached = c.Match.Cached[p.slot]
 			d.stand(at)

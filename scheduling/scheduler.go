@@ -166,7 +166,7 @@ func (s *Scheduler) Pick(ctx context.Context, r *Request) (Decision, error) {
 		for _, p := range s.committers {
 			p.Commit(c, slot)
 		}
-		d := Decision{scheduler: s, request: r, Explanation: x, Score: scores[ranked[0]], Reservation: s.pool.reservation(charge)}
+		d := Decision{scheduler: s, request: r, Explanation: x, Source: c.Source, Score: scores[ranked[0]], Reservation: s.pool.reservation(charge)}
 		for _, i := range ranked {
 			d.push(c, slots[i])
 		}
@@ -193,7 +193,7 @@ func (s *Scheduler) end(c *Cycle) {
 	for i := range c.chains {
 		c.chains[i].filled = false
 	}
-	c.Request, c.Snapshot = nil, nil
+	c.Request, c.Snapshot, c.Source = nil, nil, Source{}
 	s.cycles.Put(c)
 }
 
