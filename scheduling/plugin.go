@@ -5,7 +5,8 @@ import "math"
 // Abstain is the score of an endpoint of which a scorer knows nothing. Any value that is not finite means the same.
 var Abstain = math.NaN()
 
-// Producer computes what several plugins need, once a pick and before any filter; above all Cycle.Match.
+// Producer computes what several plugins need, once a pick and before any filter; above all Cycle.Match. The ledger has not
+// been read yet then.
 type Producer interface {
 	Produce(c *Cycle)
 }
@@ -15,8 +16,8 @@ type Validator interface {
 	Validate() error
 }
 
-// Committer is a plugin, of any kind, that learns from choices. Commit runs inside Pick, once the choice is on the ledger, so the next
-// pick already sees what it changed; and inside Next, for the endpoint that the request moves to.
+// Committer is a plugin, of any kind, that learns from choices. Commit runs inside Pick, once the choice is on the ledger, so
+// the next pick already sees what it changed; and inside Next, for the endpoint that the request moves to.
 type Committer interface {
 	Commit(c *Cycle, chosen Slot)
 }

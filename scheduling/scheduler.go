@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -81,8 +82,9 @@ func New(pool *Pool, o Options) (*Scheduler, error) {
 		problems = append(problems, fmt.Errorf("max metric age %v: negative", o.MaxMetricAge))
 	}
 	check := func(plugin any, path string) {
-		if plugin == nil {
+		if v := reflect.ValueOf(plugin); !v.IsValid() || v.Kind() == reflect.Pointer && v.IsNil() {
 			problems = append(problems, fmt.Errorf("profile.%s: nil", path))
+			return
 		}
 		if v, ok := plugin.(Validator); ok {
 			if err := v.Validate(); err != nil {
