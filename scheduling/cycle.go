@@ -42,6 +42,9 @@ type Match struct {
 	Known bool
 	// Cached is the tokens, counted contiguously from the start of the prompt, by slot.
 	Cached []int32
+	// Media is how much of Request.Media has its embeddings cached, in their unit, by slot. It is empty where no producer
+	// looked.
+	Media []int32
 }
 
 // Source is an endpoint that an engine can fetch KV blocks of the prompt from. The zero Source is none.

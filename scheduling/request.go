@@ -14,8 +14,10 @@ type Request struct {
 	Adapter string
 	// Prompt is what prefix affinity and token accounting go by.
 	Prompt Prompt
-	// Modality is what the prompt has beside text.
+	// Modality is what the prompt has beside text, and Media the pieces, so that endpoints are found that have encoded them
+	// before.
 	Modality Modality
+	Media    []Media
 	// MaxTokens bounds the output, in tokens; 0 means unknown.
 	MaxTokens int
 	// Priority orders requests where they wait: higher is sooner.
@@ -46,6 +48,14 @@ const (
 	Audio
 	Video
 )
+
+// Media is an image, a sound or a film.
+type Media struct {
+	// Hash is of its content.
+	Hash uint64
+	// Size is how much it counts, in any unit that is the same for all: tokens, say.
+	Size int32
+}
 
 // Prompt is the text or the tokens of a prompt; tokens win where both are given.
 type Prompt struct {

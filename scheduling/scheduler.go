@@ -168,7 +168,10 @@ func (s *Scheduler) Pick(ctx context.Context, r *Request) (Decision, error) {
 		for _, p := range s.committers {
 			p.Commit(c, slot)
 		}
-		d := Decision{scheduler: s, request: r, Explanation: x, Source: c.Source, Score: scores[ranked[0]], Reservation: s.pool.reservation(charge)}
+		d := Decision{
+			scheduler: s, request: r, Explanation: x, Source: c.Source,
+			Score: scores[ranked[0]], Reservation: s.pool.reservation(charge),
+		}
 		for _, i := range ranked {
 			d.push(c, slots[i])
 		}
@@ -206,6 +209,7 @@ func (s *Scheduler) produce(c *Cycle) {
 	c.Match.Known = false
 	c.Match.Cached = resize(c.Match.Cached, n)
 	clear(c.Match.Cached)
+	c.Match.Media = c.Match.Media[:0]
 	for _, p := range s.profile.Producers {
 		p.Produce(c)
 	}

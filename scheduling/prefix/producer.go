@@ -22,6 +22,11 @@ type Producer struct {
 	// BlockTokens and CacheBlocks stand in for what an endpoint has not said; 0 means the defaults.
 	BlockTokens, CacheBlocks int
 
+	members members
+}
+
+// members keeps an index up to date with who is in the pool.
+type members struct {
 	current atomic.Pointer[layout]
 	mu      sync.Mutex // held while the next layout is made
 }
@@ -66,22 +71,27 @@ func hashPrompt(dst []uint64, r *scheduling.Request, blockTokens int) []uint64 {
 	return blockhash.AppendText(dst, start, r.Prompt.Text, blockTokens*scheduling.BytesPerToken)
 }
 
-// layout returns what fits the snapshot, bringing the index up to date with the pool if it changed.
 func (p *Producer) layout(s *scheduling.Snapshot) *layout {
-	if l := p.current.Load(); l != nil && l.version == s.Layout() {
+	return p.members.layout(s, p.Index, func(e *scheduling.Endpoint) (blockTokens, cacheBlocks int) {
+		return cmp.Or(e.BlockTokens, p.BlockTokens, DefaultBlockTokens), cmp.Or(e.CacheBlocks, p.CacheBlocks, DefaultCacheBlocks)
+	})
+}
+
+// layout returns what fits the snapshot, bringing the index up to date with the pool if it changed.
+func (m *members) layout(s *scheduling.Snapshot, index *Index, geometry func(*scheduling.Endpoint) (blockTokens, cacheBlocks int)) *layout {
+	if l := m.current.Load(); l != nil && l.version == s.Layout() {
 		return l
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	old := p.current.Load()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	old := m.current.Load()
 	if old != nil && old.version == s.Layout() {
 		return old
 	}
 	next := &layout{version: s.Layout(), blockTokens: make([]int, s.Len()), generations: make([]uint32, s.Len())}
 	for _, slot := range s.Live() {
-		e := s.Endpoint(slot)
 		next.generations[slot] = s.Generation(slot)
-		next.blockTokens[slot] = cmp.Or(e.BlockTokens, p.BlockTokens, DefaultBlockTokens)
+		next.blockTokens[slot], _ = geometry(s.Endpoint(slot))
 		next.size(next.blockTokens[slot])[slot/64] |= 1 << (slot % 64)
 	}
 	if old != nil && old.version > s.Layout() {
@@ -90,14 +100,15 @@ func (p *Producer) layout(s *scheduling.Snapshot) *layout {
 	if old != nil {
 		for slot, generation := range old.generations {
 			if slot >= len(next.generations) || next.generations[slot] != generation {
-				p.Index.Close(uint32(slot), generation)
+				index.Close(uint32(slot), generation)
 			}
 		}
 	}
 	for _, slot := range s.Live() {
-		p.Index.Open(slot, s.Generation(slot), cmp.Or(s.Endpoint(slot).CacheBlocks, p.CacheBlocks, DefaultCacheBlocks))
+		_, cacheBlocks := geometry(s.Endpoint(slot))
+		index.Open(slot, s.Generation(slot), cacheBlocks)
 	}
-	p.current.Store(next)
+	m.current.Store(next)
 	return next
 }
 

@@ -51,6 +51,26 @@ func (s Prefix) Validate() error {
 	return errors.Join(weight, notNegative("matchLengthScaleTokens", s.LengthScale))
 }
 
+// Media prefers endpoints that have encoded the request's images, sounds and films before: the score is their share by size. It is
+// llm-d's mm-embeddings-cache-scorer. It abstains for requests without any, and if no producer has looked them up.
+type Media struct{}
+
+// Score implements scheduling.Scorer.
+func (Media) Score(c *scheduling.Cycle, slots []scheduling.Slot, scores []float64) {
+	total := 0.0
+	for i := range c.Request.Media {
+		total += float64(max(c.Request.Media[i].Size, 0))
+	}
+	if len(c.Match.Media) == 0 || total == 0 {
+		abstain(scores)
+		return
+	}
+	share := 1 / total
+	for i, slot := range slots {
+		scores[i] = float64(c.Match.Media[slot]) * share
+	}
+}
+
 // LoRA prefers endpoints that can run the request's adapter soon: 1 where it is running, 0.8 where a slot is free for it,
 // 0.6 where requests for it wait already, else 0. These are the steps of llm-d's lora-affinity-scorer. It abstains for
 // requests without an adapter, and where the engine has not said what it runs or the word is stale.

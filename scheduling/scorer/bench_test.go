@@ -26,7 +26,7 @@ func all() []scheduling.Scorer {
 		scorer.Queue{}, scorer.Running{}, scorer.KVUtilization{}, scorer.InFlightRequests{}, scorer.InFlightTokens{},
 		scorer.Linear{Metric: scheduling.Waiting}, scorer.TokenLoad{}, scorer.ActiveRequests{}, scorer.LMetric{}, scorer.Dynamo{},
 		&scorer.WeightedLoad{Metric: scheduling.InFlightRequests, Capacity: scorer.Capacity{Label: "speed"}},
-		scorer.Prefix{LengthWeight: .5}, scorer.LoRA{}, scorer.Pinned{}, scorer.Session{Bound: 1.25}, scorer.PrefixHash{},
+		scorer.Prefix{LengthWeight: .5}, scorer.Media{}, scorer.LoRA{}, scorer.Pinned{}, scorer.Session{Bound: 1.25}, scorer.PrefixHash{},
 		&scorer.Ring{Bound: 1.25}, &scorer.HeaderLabel{Header: "h", Label: "rack"}, &scorer.Topology{},
 		&scorer.ContextLength{Label: "context"}, &scorer.ColdLRU{}, &scorer.TenantSpread{},
 		scorer.Cost{Terms: []scorer.Term{scorer.TermFunc(func(c *scheduling.Cycle, slot scheduling.Slot) (float64, bool) {
@@ -73,6 +73,7 @@ func busy(tb testing.TB, n int) (*scheduling.Pool, *scheduling.Request) {
 	request := &scheduling.Request{
 		Model: "m", Adapter: "a", Session: "s", Tenant: "t", Pinned: list[n/2].ID, Peer: &list[n/3],
 		Header: func(string) string { return "7" }, Prompt: scheduling.Prompt{Tokens: make([]uint32, 4000)},
+		Media: []scheduling.Media{{Hash: 1, Size: 100}},
 	}
 	sched, err := scheduling.New(pool, scheduling.Options{Seed: 1})
 	require.NoError(tb, err)
@@ -88,9 +89,11 @@ type cached struct{ nothing bool }
 
 func (p cached) Produce(c *scheduling.Cycle) {
 	c.Match.Known = true
+	c.Match.Media = append(c.Match.Media[:0], make([]int32, len(c.Match.Cached))...)
 	for i := range c.Match.Cached {
 		if i%3 == 0 && !p.nothing {
 			c.Match.Cached[i] = int32(i * 16)
+			c.Match.Media[i] = int32(i)
 		}
 	}
 }
