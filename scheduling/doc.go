@@ -32,6 +32,9 @@
 //		}
 //	}
 //
+// A plugin whose parameters can be wrong is a [Validator], one that learns from choices a [Committer]; what depends on labels
+// is kept in a [PerLayout].
+//
 // The built-in plugins are in the folders filter, scorer and picker, the prefix index in prefix, and ready-made profiles
 // in policy.
 //
