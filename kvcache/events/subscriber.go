@@ -27,7 +27,7 @@ type Options struct {
 	MaxMessageBytes int           // 0 is 64 MiB; a greater message ends the connection
 	MinBackoff      time.Duration // before the first reconnection; 0 is 100 ms
 	MaxBackoff      time.Duration // 0 is 10 s
-	ReplayTimeout   time.Duration // without a message of a replay; 0 is 5 s
+	ReplayTimeout   time.Duration // for a replay's first message, a fifth of it for each later; 0 is 5 s
 
 	Logger *slog.Logger                                                         // nil logs nothing
 	Random func() float64                                                       // in [0, 1), spreads reconnections; nil is math/rand
@@ -234,12 +234,15 @@ func (s *Subscriber) receive(ctx context.Context, parts [][]byte) error {
 	return nil
 }
 
-// catchUp fetches what the publisher still has of what was missed. If it cannot, the live messages' numbers decide.
+// catchUp fetches what the publisher still has of what was missed. If it cannot, the live messages' numbers decide. Engines drop
+// what their replay socket cannot take at once, a thousand messages by libzmq's default, so a replay that broke off is asked for
+// again from there as long as that brings anything.
 func (s *Subscriber) catchUp(ctx context.Context) {
 	if s.o.Replay == "" {
 		return
 	}
-	for range replayTries {
+	for failures := 0; failures < replayTries; {
+		before := s.next
 		err := s.replay(ctx)
 		if errors.Is(err, errRestart) {
 			s.forget()
@@ -251,6 +254,10 @@ func (s *Subscriber) catchUp(ctx context.Context) {
 		}
 		if ctx.Err() != nil {
 			return
+		}
+		if failures++; s.have && s.next > before {
+			failures = 0
+			continue
 		}
 		s.note(func(h *Health) { h.ReplayFailures++; h.LastError = err })
 		s.o.Logger.Warn("kv events: replay failed", "endpoint", s.o.Replay, "error", err)
@@ -271,10 +278,12 @@ func (s *Subscriber) replay(ctx context.Context) error {
 	if err := c.Write(nil, binary.BigEndian.AppendUint64(nil, start)); err != nil {
 		return fmt.Errorf("replay: %w", err)
 	}
+	wait := s.o.ReplayTimeout
 	for first := true; ; first = false {
-		if err := c.SetReadDeadline(time.Now().Add(s.o.ReplayTimeout)); err != nil {
+		if err := c.SetReadDeadline(time.Now().Add(wait)); err != nil {
 			return err
 		}
+		wait = s.o.ReplayTimeout / 5 // once it answers, what does not come was dropped
 		parts, err := c.Read()
 		if err != nil {
 			return fmt.Errorf("replay: %w", err)
