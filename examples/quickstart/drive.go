@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/inferloom/inferloom/internal/workload"
@@ -26,6 +27,9 @@ type driver struct {
 	mu       sync.Mutex
 	outcomes []outcome
 }
+
+// progress is what a driver has done so far.
+type progress struct{ sent, ended, failed atomic.Int64 }
 
 // outcome is what became of a request. Times are simulated.
 type outcome struct {

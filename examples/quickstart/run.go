@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/inferloom/inferloom/internal/cputime"
+	"github.com/inferloom/inferloom/internal/report"
 	"github.com/inferloom/inferloom/internal/workload"
 	"github.com/inferloom/inferloom/scheduling"
 	"github.com/inferloom/inferloom/scheduling/policy"
@@ -133,7 +134,11 @@ func (b *bench) measure(ctx context.Context, name string, c *cluster, plan []wor
 	d := newDriver(c.url, b.timeScale)
 	before, measured := cputime.Used()
 	began := time.Now()
-	stop := showProgress(b.stderr, name, len(plan), b.duration, &d.progress)
+	stop := report.ShowProgress(b.stderr, name, func() (float64, string) {
+		sent, ended, failed := d.progress.sent.Load(), d.progress.ended.Load(), d.progress.failed.Load()
+		return float64(ended) / float64(len(plan)), fmt.Sprintf("%d of %d done, %d under way, %d failed, %.0f of %.0f s",
+			ended, len(plan), max(0, sent-ended), failed, time.Since(began).Seconds(), b.duration.Seconds())
+	})
 	outcomes := d.run(bounded, plan)
 	stop()
 	r := summarise(name, outcomes, float64(b.engines)*fleetEngine().PrefillRate)

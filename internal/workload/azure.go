@@ -2,7 +2,6 @@ package workload
 
 import (
 	"bytes"
-	"fmt"
 	"io"
 	"time"
 )
@@ -20,45 +19,16 @@ import (
 // Requests without a prompt or an answer, with a count of 0, are passed over. An error names the line. The sequence can be
 // iterated once; it holds one line at a time.
 func Azure(r io.Reader) Source {
-	return readLines(r, &azureTrace{
+	return readLines(r, &azureTrace{rows{
 		clock: clock{unit: 1},
 		table: table{names: []string{"TIMESTAMP", "ContextTokens", "GeneratedTokens"}, need: 3},
-	})
+	}})
 }
 
-type azureTrace struct {
-	clock    clock
-	table    table
-	requests int
-}
+type azureTrace struct{ rows }
 
 func (t *azureTrace) read(line []byte) (r Request, ok bool, err error) {
-	if t.table.width == 0 {
-		return r, false, t.table.header(line)
-	}
-	if err := t.table.row(line); err != nil {
-		return r, false, err
-	}
-	stamp := t.table.field(0)
-	unix, ok := parseTime(stamp)
-	if !ok {
-		return r, false, fmt.Errorf("TIMESTAMP is %.40q, want a time such as 2023-11-16 18:17:03.9799600", stamp)
-	}
-	at, err := t.clock.arrival("TIMESTAMP", unix, stamp)
-	if err != nil {
-		return r, false, err
-	}
-	input, err := t.table.tokens(1)
-	if err != nil {
-		return r, false, err
-	}
-	output, err := t.table.tokens(2)
-	if err != nil || input == 0 || output == 0 {
-		return r, false, err
-	}
-	n := t.requests
-	t.requests++
-	return alone(n, at, input, output, []Piece{{only(n), input}}), true, nil
+	return t.request(line, parseTime, "a time such as 2023-11-16 18:17:03.9799600")
 }
 
 // parseTime reads a time such as 2024-05-10 00:00:00.009930+00:00 as nanoseconds since 1970.

@@ -1,7 +1,6 @@
 package workload
 
 import (
-	"fmt"
 	"io"
 	"slices"
 )
@@ -22,19 +21,14 @@ import (
 // Conversation of that name, and is taken to begin with the prompt and the answer before it there if it is long enough to
 // hold both: the trace does not say. Else its text is its own, too.
 func BurstGPT(r io.Reader) Source {
-	return readLines(r, &burstTrace{
+	return readLines(r, &burstTrace{rows: rows{
 		clock: clock{unit: 1},
-		table: table{
-			names: []string{"Timestamp", "Request tokens", "Response tokens", "Model", "Session ID"},
-			need:  3,
-		},
-	})
+		table: table{names: []string{"Timestamp", "Request tokens", "Response tokens", "Model", "Session ID"}, need: 3},
+	}})
 }
 
 type burstTrace struct {
-	clock         clock
-	table         table
-	requests      int
+	rows
 	conversations recent[conversation]
 }
 
@@ -46,46 +40,24 @@ type conversation struct {
 }
 
 func (t *burstTrace) read(line []byte) (r Request, ok bool, err error) {
-	if t.table.width == 0 {
-		return r, false, t.table.header(line)
-	}
-	if err := t.table.row(line); err != nil {
-		return r, false, err
-	}
-	stamp := t.table.field(0)
-	ns, ok := parseSeconds(stamp)
-	if !ok {
-		return r, false, fmt.Errorf("Timestamp is %.40q, want seconds such as 45 or 45.5", stamp)
-	}
-	at, err := t.clock.arrival("Timestamp", ns, stamp)
-	if err != nil {
-		return r, false, err
-	}
-	input, err := t.table.tokens(1)
-	if err != nil {
-		return r, false, err
-	}
-	output, err := t.table.tokens(2)
-	if err != nil || input == 0 || output == 0 {
-		return r, false, err
-	}
 	n := t.requests
-	t.requests++
-	r = alone(n, at, input, output, []Piece{{only(n), input}})
+	if r, ok, err = t.request(line, parseSeconds, "seconds such as 45 or 45.5"); !ok {
+		return r, false, err
+	}
 	r.Model = modelName(t.table.field(3))
 	if id := t.table.field(4); len(id) > 0 {
 		c := t.conversations.get(id)
 		if c.input == 0 {
 			c.number = n
-		} else if said := c.input + c.output; input >= said && len(c.prompt) < maxPieces {
+		} else if said := c.input + c.output; r.InputTokens >= said && len(c.prompt) < maxPieces {
 			pieces := append(slices.Clip(c.prompt), Piece{mix(only(n)), c.output})
-			if input > said {
-				pieces = append(pieces, Piece{only(n), input - said})
+			if r.InputTokens > said {
+				pieces = append(pieces, Piece{only(n), r.InputTokens - said})
 			}
 			r.Messages[0].Pieces = pieces
 		}
 		r.Conversation = c.number
-		c.prompt, c.input, c.output = r.Messages[0].Pieces, input, output
+		c.prompt, c.input, c.output = r.Messages[0].Pieces, r.InputTokens, r.OutputTokens
 	}
 	return r, true, nil
 }

@@ -142,3 +142,40 @@ func parseSeconds(b []byte) (nanoseconds int64, ok bool) {
 	}
 	return n * 1e9, true
 }
+
+// rows reads requests from a table whose first three columns are the time of arrival and the tokens of prompt and answer.
+type rows struct {
+	clock    clock
+	table    table
+	requests int
+}
+
+// request reads a line. It is not ok for the header, and for a request without a prompt or an answer.
+func (t *rows) request(line []byte, parse func([]byte) (ns int64, ok bool), want string) (r Request, ok bool, err error) {
+	if t.table.width == 0 {
+		return r, false, t.table.header(line)
+	}
+	if err := t.table.row(line); err != nil {
+		return r, false, err
+	}
+	name, stamp := t.table.names[0], t.table.field(0)
+	ns, ok := parse(stamp)
+	if !ok {
+		return r, false, fmt.Errorf("%s is %.40q, want %s", name, stamp, want)
+	}
+	at, err := t.clock.arrival(name, ns, stamp)
+	if err != nil {
+		return r, false, err
+	}
+	input, err := t.table.tokens(1)
+	if err != nil {
+		return r, false, err
+	}
+	output, err := t.table.tokens(2)
+	if err != nil || input == 0 || output == 0 {
+		return r, false, err
+	}
+	n := t.requests
+	t.requests++
+	return alone(n, at, input, output, []Piece{{only(n), input}}), true, nil
+}
