@@ -1,10 +1,16 @@
 package events
 
 import (
+	"context"
+	"encoding/binary"
 	"fmt"
+	"net"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/inferloom/inferloom/kvcache/events/internal/zmtp"
 )
 
 // event returns a BlockStored with full 64-bit hashes and tokens of a vocabulary of 128,000, whose ids are mostly 3 or 5 bytes.
@@ -80,5 +86,78 @@ func BenchmarkAppend(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		dst = Append(dst[:0], &batch, Maps)
+	}
+}
+
+// counter is a sink that says when it has seen enough.
+type counter struct {
+	events, want int
+	done         chan struct{}
+}
+
+func (c *counter) Apply(m *Message) {
+	c.events += len(m.Batch.Events)
+	if c.want > 0 && c.events >= c.want {
+		close(c.done)
+		c.want = 0
+	}
+}
+
+func (c *counter) Lost(Loss) {}
+
+// BenchmarkIngest reads batches that are on their way already from a loopback connection, decodes them and hands them to a sink.
+func BenchmarkIngest(b *testing.B) {
+	for _, perBatch := range []int{1, 10} {
+		b.Run(fmt.Sprintf("events=%d", perBatch), func(b *testing.B) {
+			batch := Batch{}
+			for range perBatch {
+				batch.Events = append(batch.Events, event(1, 16))
+			}
+			payload := Append(nil, &batch, Maps)
+			ln, err := net.Listen("tcp", "127.0.0.1:0")
+			require.NoError(b, err)
+			sink := &counter{want: b.N * perBatch, done: make(chan struct{})}
+			ctx, cancel := context.WithCancel(context.Background())
+			served := make(chan struct{})
+			go func() {
+				defer close(served)
+				l := Listener{Accept: func(Topic, net.Addr) Sink { return sink }}
+				_ = l.Serve(ctx, ln)
+			}()
+			nc, err := net.Dial("tcp", ln.Addr().String())
+			require.NoError(b, err)
+			c, err := zmtp.Handshake(nc, zmtp.Pub, 1<<16, time.Now().Add(10*time.Second))
+			require.NoError(b, err)
+			_, err = c.Read() // the subscription
+			require.NoError(b, err)
+			// Messages are made beforehand, many to a write, so that the reader is what is measured.
+			const many = 256
+			var wire []byte
+			var sequences []int
+			for range many {
+				wire = append(wire, 1, 6, 'k', 'v', '@', 'p', '@', 'm', 1, 8)
+				sequences = append(sequences, len(wire))
+				wire = append(wire, make([]byte, 8)...)
+				wire = binary.BigEndian.AppendUint64(append(wire, 2), uint64(len(payload)))
+				wire = append(wire, payload...)
+			}
+			size := len(wire) / many
+			b.ReportAllocs()
+			b.SetBytes(int64(size))
+			b.ResetTimer()
+			for n := 0; n < b.N; n += many {
+				for i, at := range sequences {
+					binary.BigEndian.PutUint64(wire[at:], uint64(n+i))
+				}
+				_, err = nc.Write(wire[:min(many, b.N-n)*size])
+				require.NoError(b, err)
+			}
+			<-sink.done
+			b.StopTimer()
+			b.ReportMetric(float64(b.N*perBatch)/b.Elapsed().Seconds(), "events/s")
+			cancel()
+			nc.Close()
+			<-served
+		})
 	}
 }

@@ -78,7 +78,7 @@ func (l *Listener) follow(nc net.Conn, limit int) {
 			}
 			return
 		}
-		topic, sequence, payload, err := s.frames(parts)
+		topic, sequence, payload, err := liveFrames(parts)
 		if err != nil {
 			if s.sink != nil {
 				s.sink.Lost(Loss{Cause: Undecodable})

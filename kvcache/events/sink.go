@@ -13,7 +13,8 @@ type Sink interface {
 	Lost(l Loss)
 }
 
-// Message is a batch with its place in the publisher's sequence.
+// Message is a batch with its place in the publisher's sequence. Replays of vLLM before 0.26 and of SGLang tell no topic: until
+// the first live message it is then empty. A batch with Malformed events is incomplete.
 type Message struct {
 	Topic    Topic
 	Sequence uint64

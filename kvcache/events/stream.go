@@ -44,27 +44,27 @@ func (s *stream) connected() {
 	s.note(func(h *Health) { h.Connected, h.Connections = true, h.Connections+1 })
 }
 
-// frames reads a live message: topic, sequence number, payload. Publishers without a topic frame do not exist.
-func (s *stream) frames(parts [][]byte) (topic []byte, sequence uint64, payload []byte, err error) {
+// liveFrames reads a live message: topic, sequence number, payload. A publisher without a topic sends an empty one.
+func liveFrames(parts [][]byte) (topic []byte, sequence uint64, payload []byte, err error) {
 	if len(parts) != 3 || len(parts[1]) != 8 {
 		return nil, 0, nil, fmt.Errorf("kv events: a message of %d frames, want a topic, a sequence number of 8 bytes and a payload", len(parts))
 	}
 	return parts[0], binary.BigEndian.Uint64(parts[1]), parts[2], nil
 }
 
-// replayFrames reads a message of a replay; topics came with vLLM 0.26. A replay's end has the highest number.
-func replayFrames(parts [][]byte) (sequence uint64, payload []byte, err error) {
+// replayFrames reads a message of a replay; topics came with vLLM 0.26, before it is nil. A replay's end has the highest number.
+func replayFrames(parts [][]byte) (topic []byte, sequence uint64, payload []byte, err error) {
 	whole := len(parts)
 	if whole > 2 && len(parts[0]) == 0 {
 		parts = parts[1:]
 	}
 	if len(parts) == 3 {
-		parts = parts[1:]
+		topic, parts = parts[0], parts[1:]
 	}
 	if len(parts) != 2 || len(parts[0]) != 8 {
-		return 0, nil, fmt.Errorf("kv events: a replay message of %d frames", whole)
+		return nil, 0, nil, fmt.Errorf("kv events: a replay message of %d frames", whole)
 	}
-	return binary.BigEndian.Uint64(parts[0]), parts[1], nil
+	return topic, binary.BigEndian.Uint64(parts[0]), parts[1], nil
 }
 
 type verdict uint8
@@ -111,16 +111,16 @@ func (s *stream) forget() {
 	s.lost(Loss{Cause: Restart})
 }
 
-// apply decodes a payload and hands it on.
+// apply decodes a payload and hands it on. A topic of nil is that of the message before.
 func (s *stream) apply(topic []byte, sequence uint64, payload []byte, replayed bool) {
 	s.have, s.next, s.last = true, sequence+1, xxh3.Hash(payload)
-	if s.message.Topic.Name != string(topic) && !replayed {
+	if topic != nil && s.message.Topic.Name != string(topic) {
 		s.message.Topic = ParseTopic(string(topic))
 	}
 	b := &s.batch
 	err := s.decoder.Decode(payload, b)
 	s.mu.Lock()
-	s.count(b, replayed, err)
+	s.count(b, topic != nil, replayed, err)
 	s.mu.Unlock()
 	if err != nil {
 		s.lost(Loss{Cause: Undecodable, Missed: 1})
@@ -130,7 +130,7 @@ func (s *stream) apply(topic []byte, sequence uint64, payload []byte, replayed b
 	s.sink.Apply(&s.message)
 }
 
-func (s *stream) count(b *Batch, replayed bool, err error) {
+func (s *stream) count(b *Batch, topic, replayed bool, err error) {
 	h := &s.health
 	if replayed {
 		h.Replayed++
@@ -148,7 +148,7 @@ func (s *stream) count(b *Batch, replayed bool, err error) {
 	if b.FirstError != nil {
 		h.LastError = b.FirstError
 	}
-	if s.message.Topic.Pod == "" {
+	if topic && s.message.Topic.Pod == "" {
 		h.NoTopic++
 	}
 	for i := range b.Events {
@@ -161,10 +161,13 @@ func (s *stream) count(b *Batch, replayed bool, err error) {
 	}
 }
 
-var errGap = errors.New("kv events: the replay has a gap")
+var (
+	errGap     = errors.New("kv events: the replay has a gap")
+	errRestart = errors.New("kv events: the publisher is another one than before")
+)
 
 // replayed takes one message of a replay that was asked to begin with the last batch applied, or with 0.
-func (s *stream) replayed(first bool, sequence uint64, payload []byte) error {
+func (s *stream) replayed(first bool, topic []byte, sequence uint64, payload []byte) error {
 	switch {
 	case !s.have: // whatever the publisher's buffer begins with
 	case first && sequence+1 == s.next:
@@ -177,8 +180,6 @@ func (s *stream) replayed(first bool, sequence uint64, payload []byte) error {
 	case sequence != s.next:
 		return errGap
 	}
-	s.apply(nil, sequence, payload, true)
+	s.apply(topic, sequence, payload, true)
 	return nil
 }
-
-var errRestart = errors.New("kv events: the publisher is another one than before")

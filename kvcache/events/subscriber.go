@@ -209,7 +209,7 @@ func (s *Subscriber) once(ctx context.Context) (connected bool, err error) {
 
 // receive takes one live message.
 func (s *Subscriber) receive(ctx context.Context, parts [][]byte) error {
-	topic, sequence, payload, err := s.frames(parts)
+	topic, sequence, payload, err := liveFrames(parts)
 	if err != nil {
 		return err
 	}
@@ -288,7 +288,7 @@ func (s *Subscriber) replay(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("replay: %w", err)
 		}
-		sequence, payload, err := replayFrames(parts)
+		topic, sequence, payload, err := replayFrames(parts)
 		switch {
 		case err != nil:
 			return err
@@ -298,7 +298,7 @@ func (s *Subscriber) replay(ctx context.Context) error {
 			}
 			return nil
 		}
-		if err := s.replayed(first, sequence, payload); err != nil {
+		if err := s.replayed(first, topic, sequence, payload); err != nil {
 			return err
 		}
 	}

@@ -55,6 +55,7 @@ type Conn struct {
 	buf   []byte
 	ends  []int
 	parts [][]byte
+	long  [8]byte // a frame's length; a local would be allocated
 
 	mu sync.Mutex // guards w
 	w  *bufio.Writer
@@ -181,9 +182,8 @@ func (c *Conn) header() (flags byte, size uint64, err error) {
 		short, err := c.r.ReadByte()
 		return flags, uint64(short), err
 	}
-	var long [8]byte
-	_, err = io.ReadFull(c.r, long[:])
-	return flags, binary.BigEndian.Uint64(long[:]), err
+	_, err = io.ReadFull(c.r, c.long[:])
+	return flags, binary.BigEndian.Uint64(c.long[:]), err
 }
 
 // Read returns the frames of the next message; they are valid until the next Read. Heartbeats are answered and unknown commands
