@@ -29,11 +29,11 @@ type Cycle struct {
 	slots   []Slot
 	scores  []float64
 	sums    []float64
-	loads   []load         // by slot, frozen at the start of an attempt
-	counts  [counts]column // of the ledger, made when asked for
-	counted [counts]bool
+	loads   []load // by slot, frozen at the start of an attempt
 	chains  []chain
 	ranked  [MaxRanked]int
+	counted [counts]bool   // which of counts are made
+	counts  [counts]column // of the ledger, made when asked for
 }
 
 // Match is how much of a prompt each endpoint has in its KV cache. Producers fill it.
@@ -112,33 +112,32 @@ func (c *Cycle) Uncached(slot Slot) int {
 
 // Metric returns the column of a metric, or of a count of the ledger.
 func (c *Cycle) Metric(m Metric) Column {
-	if m < metrics {
-		return Column{c.Snapshot.values[m], c.freshAfter}
+	if m >= metrics {
+		return c.count(m)
 	}
-	return Column{c.count(m), c.freshAfter}
+	return Column{c.Snapshot.values[m], c.freshAfter}
 }
 
 // count makes a column of the ledger, frozen like loads, once an attempt.
-func (c *Cycle) count(m Metric) column {
+func (c *Cycle) count(m Metric) Column {
 	which := m - metrics
 	memo := &c.counts[which]
-	if c.counted[which] {
-		return *memo
-	}
-	c.counted[which] = true
-	memo.values, memo.at = resize(memo.values, len(c.loads)), resize(memo.at, len(c.loads))
-	for i, l := range c.loads {
-		memo.at[i] = math.MaxInt64
-		switch m {
-		case InFlightRequests:
-			memo.values[i] = float64(l.requests())
-		case InFlightPrefillTokens:
-			memo.values[i] = float64(l.prefill())
-		default:
-			memo.values[i] = float64(c.pool.ledger.kvTokens(Slot(i)))
+	if !c.counted[which] {
+		c.counted[which] = true
+		memo.values, memo.at = resize(memo.values, len(c.loads)), resize(memo.at, len(c.loads))
+		for i, l := range c.loads {
+			memo.at[i] = math.MaxInt64
+			switch m {
+			case InFlightRequests:
+				memo.values[i] = float64(l.requests())
+			case InFlightPrefillTokens:
+				memo.values[i] = float64(l.prefill())
+			default:
+				memo.values[i] = float64(c.pool.ledger.kvTokens(Slot(i)))
+			}
 		}
 	}
-	return *memo
+	return Column{*memo, c.freshAfter}
 }
 
 // Now is the time of the pick.
