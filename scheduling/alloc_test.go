@@ -17,7 +17,9 @@ import (
 )
 
 func TestPickDoesNotAllocate(t *testing.T) {
-	for _, p := range []scheduling.Picker{picker.MaxScore{}, picker.WeightedRandom{}, picker.PowerOfTwo{}, new(picker.RoundRobin)} {
+	for _, p := range []scheduling.Picker{
+		picker.MaxScore{}, picker.Random{}, picker.WeightedRandom{}, picker.Softmax{Temperature: .5}, picker.PowerOfTwo{}, new(picker.RoundRobin),
+	} {
 		pool := newPool(t, endpoints(20)...)
 		profile := policy.Default(newIndex(t))
 		profile.Picker = p
