@@ -70,7 +70,7 @@ func TestNothingIsLostOrDoubled(t *testing.T) {
 		}
 		reconnect := func() {
 			s.connected()
-			s.catchUp(ctx)
+			s.catchUp(ctx, 0)
 		}
 		publish := func(deliver bool) {
 			payload := Append(nil, &Batch{Rank: -1, Events: []Event{{Kind: Removed, Hashes: []uint64{next}, Group: -1}}}, Maps)

@@ -195,7 +195,7 @@ func (s *Subscriber) once(ctx context.Context) (connected bool, err error) {
 	}
 	s.connected()
 	s.o.Logger.Info("kv events: connected", "endpoint", s.o.Endpoint)
-	s.catchUp(ctx)
+	s.catchUp(ctx, 0)
 	for {
 		parts, err := c.Read()
 		if err != nil {
@@ -218,7 +218,7 @@ func (s *Subscriber) receive(ctx context.Context, parts [][]byte) error {
 		s.forget()
 	}
 	if v == restart && sequence > 0 || v == gap {
-		s.catchUp(ctx)
+		s.catchUp(ctx, sequence)
 		if s.have && sequence < s.next {
 			v = duplicate
 		}
@@ -236,8 +236,8 @@ func (s *Subscriber) receive(ctx context.Context, parts [][]byte) error {
 
 // catchUp fetches what the publisher still has of what was missed. If it cannot, the live messages' numbers decide. Engines drop
 // what their replay socket cannot take at once, a thousand messages by libzmq's default, so a replay that broke off is asked for
-// again from there as long as that brings anything.
-func (s *Subscriber) catchUp(ctx context.Context) {
+// again from there as long as that brings anything, and so is one that ended before the number that is known to be out.
+func (s *Subscriber) catchUp(ctx context.Context, until uint64) {
 	if s.o.Replay == "" {
 		return
 	}
@@ -250,7 +250,10 @@ func (s *Subscriber) catchUp(ctx context.Context) {
 		}
 		if err == nil {
 			s.caughtUp = true
-			return
+			if s.next >= until || s.next == before {
+				return
+			}
+			continue
 		}
 		if ctx.Err() != nil {
 			return

@@ -248,6 +248,17 @@ func TestReplayForms(t *testing.T) {
 	s, c := follow(t, Options{Endpoint: "tcp://" + e.live, Replay: "tcp://" + replay})
 	c.expect(t, "r0", "r1", "r2", "r3")
 	require.Zero(t, s.Health().ReplayFailures)
+
+	// A replay that lost its last messages but not its end is noticed by the live message that asked for it.
+	replay = scripted(t, [][][]byte{end}, [][][]byte{old(0), old(1), end}, [][][]byte{old(1), old(2), end})
+	e = start(t, PublisherOptions{}, "127.0.0.1:0", "127.0.0.1:0")
+	_, c = follow(t, Options{Endpoint: "tcp://" + e.live, Replay: "tcp://" + replay})
+	subscribed(t, e)
+	e.PublishPayload(payload(0))
+	c.expect(t, "0")
+	e.drop(1, 2)
+	e.PublishPayload(payload(3))
+	c.expect(t, "r1", "r2", "3")
 }
 
 func TestListener(t *testing.T) {
