@@ -85,7 +85,7 @@ func startCluster(o clusterOptions) (_ *cluster, err error) {
 	}
 	c.url = "http://" + dialable(o.listener.Addr())
 	c.serve(o.listener, handler)
-	every := max(10*time.Millisecond, scaled(100*time.Millisecond, o.timeScale))
+	every := max(20*time.Millisecond, scaled(100*time.Millisecond, o.timeScale))
 	scraper, err := enginemetrics.New(c.pool, enginemetrics.Options{MinInterval: every, MaxInterval: 10 * every, Seed: o.seed})
 	if err != nil {
 		return nil, err

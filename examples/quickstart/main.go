@@ -20,7 +20,7 @@
 // before, and requests that would take too long then are left out, that a fleet that is not overloaded completes all.
 //
 // What engines report (queue, running requests, KV use) is scraped from their /metrics as in production, every 100 simulated
-// milliseconds but at most every 10 real ones, and less often from engines that are idle.
+// milliseconds but at most every 20 real ones, and less often from engines that are idle.
 package main
 
 import (
