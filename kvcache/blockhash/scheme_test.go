@@ -114,7 +114,7 @@ func TestVectors(t *testing.T) {
 	require.Equal(t, uint64(9867606577583457700), blockhash.DynamoAdapterSeed("sql-adapter"))
 }
 
-// testdata/vllm.json was computed by the hashing code of vLLM 0.32.0 itself, from the tuples that its block hasher builds.
+// testdata/vllm.json was computed by the block hasher of vLLM 0.32.0 itself; e2e/events/hashes.py makes it anew.
 func TestVLLMDigests(t *testing.T) {
 	raw, err := os.ReadFile("testdata/vllm.json")
 	require.NoError(t, err)

@@ -40,12 +40,14 @@ func NewVLLM(o VLLMOptions) (*VLLM, error) {
 		}
 	case "xxhash_cbor":
 		if v.xxh = true; o.Seed == "" {
-			return nil, errors.New("blockhash: Seed: xxhash_cbor without PYTHONHASHSEED takes a random seed in each process, so its hashes cannot be computed elsewhere")
+			return nil, errors.New("blockhash: Seed: xxhash_cbor without PYTHONHASHSEED has a random seed in each process")
 		}
 	case "sha256", "xxhash":
-		return nil, fmt.Errorf("blockhash: Algorithm: %q hashes Python's pickled objects, whose bytes depend on the interpreter; start the engine with --prefix-caching-hash-algo %s_cbor", o.Algorithm, o.Algorithm)
+		return nil, fmt.Errorf("blockhash: Algorithm: %q hashes Python's pickled objects, whose bytes depend on the interpreter; "+
+			"start the engine with --prefix-caching-hash-algo %s_cbor", o.Algorithm, o.Algorithm)
 	case "builtin":
-		return nil, errors.New("blockhash: Algorithm: \"builtin\" is Python's hash(), which depends on the interpreter; start the engine with --prefix-caching-hash-algo sha256_cbor")
+		return nil, errors.New("blockhash: Algorithm: \"builtin\" is Python's hash(), which depends on the interpreter; " +
+			"start the engine with --prefix-caching-hash-algo sha256_cbor")
 	default:
 		return nil, fmt.Errorf("blockhash: Algorithm: %q is not known, want sha256_cbor or xxhash_cbor", o.Algorithm)
 	}

@@ -28,8 +28,8 @@ const (
 
 func (t Tier) String() string { return name(t, "unknown", "gpu", "cpu", "disk", "remote") }
 
-// Attention is the kind of a group of layers in a model of several cache groups. Only full and MLA groups (and sinks) hold all blocks of
-// a prefix; the others may be sparse.
+// Attention is the kind of a group of layers in a model of several cache groups. Only full and MLA groups (and sinks) hold all
+// blocks of a prefix; the others may be sparse.
 type Attention uint8
 
 // The kinds of cache groups; UnspecifiedAttention where the event says nothing.

@@ -21,14 +21,14 @@ type Listener struct {
 	MaxConnections  int    // 0 is 4,096; more are closed at once
 }
 
-// Serve accepts connections on ln until the context ends, and returns when all are closed. Each connection is a goroutine of its own. When one
-// ends, its sink is told Lost: a publisher that comes back is a new one.
+// Serve accepts connections on ln until the context ends, and returns when all are closed. Each connection is a goroutine of its
+// own. When one ends, its sink is told Lost: a publisher that comes back is a new one.
 func (l *Listener) Serve(ctx context.Context, ln net.Listener) error {
 	if l.Accept == nil {
 		return errors.New("kv events: Listener.Accept is nil")
 	}
 	if l.MaxMessageBytes < 0 || l.MaxConnections < 0 {
-		return fmt.Errorf("kv events: Listener.MaxMessageBytes is %d and MaxConnections %d, want none negative", l.MaxMessageBytes, l.MaxConnections)
+		return fmt.Errorf("kv events: MaxMessageBytes is %d, MaxConnections %d: none may be negative", l.MaxMessageBytes, l.MaxConnections)
 	}
 	limit, most := l.MaxMessageBytes, l.MaxConnections
 	if limit == 0 {

@@ -98,8 +98,8 @@ func (p *Publisher) Subscribers() int {
 	return n
 }
 
-// Serve accepts subscribers on live and, if it is not nil, replay requests on replay, until the context ends. It returns when all connections
-// are closed.
+// Serve accepts subscribers on live and, if it is not nil, replay requests on replay, until the context ends. It returns when all
+// connections are closed.
 func (p *Publisher) Serve(ctx context.Context, live, replay net.Listener) error {
 	var all sync.WaitGroup
 	defer all.Wait()

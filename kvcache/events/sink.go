@@ -99,7 +99,8 @@ func (h Health) Problems() []string {
 	} else if h.Batches == 0 {
 		out = append(out, "connected, and no batch has arrived: are KV events switched on, and does the topic match?")
 	}
-	add(h.WrongBlockSize, "%d events have blocks of another size than %d tokens, the last of %d: they match no prompt", h.WrongBlockSize, h.WantBlock, h.BlockTokens)
+	add(h.WrongBlockSize, "%d events have blocks of another size than %d tokens, the last of %d: they match no prompt",
+		h.WrongBlockSize, h.WantBlock, h.BlockTokens)
 	add(h.Undecodable, "%d messages are no batch of events", h.Undecodable)
 	add(h.Malformed, "%d events were left out because a field is wrong", h.Malformed)
 	add(h.Gaps, "%d gaps lost %d batches", h.Gaps, h.Missed)

@@ -47,7 +47,7 @@ func (s *stream) connected() {
 // liveFrames reads a live message: topic, sequence number, payload. A publisher without a topic sends an empty one.
 func liveFrames(parts [][]byte) (topic []byte, sequence uint64, payload []byte, err error) {
 	if len(parts) != 3 || len(parts[1]) != 8 {
-		return nil, 0, nil, fmt.Errorf("kv events: a message of %d frames, want a topic, a sequence number of 8 bytes and a payload", len(parts))
+		return nil, 0, nil, fmt.Errorf("kv events: a message of %d frames, want topic, sequence number of 8 bytes, payload", len(parts))
 	}
 	return parts[0], binary.BigEndian.Uint64(parts[1]), parts[2], nil
 }

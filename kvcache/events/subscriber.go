@@ -129,9 +129,9 @@ func (s *Subscriber) Health() Health {
 	return s.health
 }
 
-// Run follows the publisher until the context ends, and returns the context's error. It reconnects with growing pauses. All calls of the
-// sink come from the goroutine of Run; while the sink works, the connection is not read and TCP holds the publisher back. Run may
-// be called again afterwards, but not twice at a time.
+// Run follows the publisher until the context ends, and returns the context's error. It reconnects with growing pauses. All calls
+// of the sink come from the goroutine of Run; while the sink works, the connection is not read and TCP holds the publisher back.
+// Run may be called again afterwards, but not twice at a time.
 func (s *Subscriber) Run(ctx context.Context) error {
 	pause := s.o.MinBackoff
 	for ctx.Err() == nil {
