@@ -28,7 +28,7 @@ var cores = map[string][]string{
 	"scheduling/policy":        {"scheduling", "scheduling/filter", "scheduling/picker", "scheduling/prefix", "scheduling/scorer", "kvcache/blockhash"},
 
 	"kvcache/blockhash":    {},
-	"kvcache/events":       {"kvcache/blockhash"},
+	"kvcache/events":       {"kvcache/events/internal/zmtp"},
 	"kvcache/token":        {},
 	"kvcache/token/chat":   {"kvcache/token", "kvcache/token/internal/jinja"},
 	"kvcache/token/remote": {},

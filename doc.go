@@ -5,7 +5,7 @@
 //
 // Package [github.com/inferloom/inferloom/scheduling] chooses an engine for a request and accounts for it in the same
 // step. Its plugins are filters, scorers and pickers; scheduling/prefix knows which engine has seen which prompt prefix;
-// scheduling/policy has profiles that are ready to use.
+// scheduling/policy has profiles that are ready to use, and scheduling/enginemetrics keeps the pool's metrics fresh.
 //
 // # How it gets there
 //
@@ -25,6 +25,9 @@
 // Package [github.com/inferloom/inferloom/kvcache/token] turns text into the exact token ids of a model. Its subpackage
 // chat does so for chat requests, template and all; remote asks an engine. Either is given to gateway.Brain for a model, so
 // that prefixes are matched as the engine's cache matches them.
+//
+// [github.com/inferloom/inferloom/kvcache/events] follows what engines say of their caches, and kvcache/blockhash names blocks
+// as they do.
 //
 // # Before anything is bought or deployed
 //
