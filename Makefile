@@ -58,4 +58,5 @@ validity:
 	test -x $(VLLM)/bin/python || python3 -m venv $(VLLM)
 	$(VLLM)/bin/python e2e/engine/install.py
 	E2E_VLLM=$(VLLM)/bin/python go test -tags e2e -count=1 -v ./e2e/render
+	E2E_VLLM_PYTHON=$(VLLM)/bin/python go test -tags e2e -count=1 -run VLLM -v ./e2e/events
 	E2E_PYTHON=$(VLLM)/bin/python go test -tags e2e -count=1 -timeout 40m -v ./e2e/engine
