@@ -42,6 +42,8 @@ tokens:
 	test -x $(VENV)/bin/python || python3 -m venv $(VENV)
 	$(VENV)/bin/pip install -q -r e2e/token/requirements.txt
 	E2E_PYTHON=$(VENV)/bin/python go test -tags e2e -count=1 -timeout 40m -run TestReference ./kvcache/token
+	d=$$(mktemp -d) && $(VENV)/bin/python e2e/token/real.py $$d 0.2 && \
+	  TOKEN_DATA=$$d go test -tags e2e -count=1 -timeout 40m -run TestReference -v ./kvcache/token
 
 # Chat templates against the reference renderer: real templates, CHATS conversations of each.
 CHATS ?= 1500
@@ -57,6 +59,7 @@ VLLM ?= $(HOME)/.cache/inferloom/vllm-venv
 validity:
 	test -x $(VLLM)/bin/python || python3 -m venv $(VLLM)
 	$(VLLM)/bin/python e2e/engine/install.py
-	E2E_VLLM=$(VLLM)/bin/python go test -tags e2e -count=1 -v ./e2e/render
+	d=$$(mktemp -d) && $(VLLM)/bin/python e2e/token/real.py --models $$d && \
+	  E2E_VLLM=$(VLLM)/bin/python RENDER_MODELS=$$d go test -tags e2e -count=1 -timeout 20m -v ./e2e/render
 	E2E_VLLM_PYTHON=$(VLLM)/bin/python go test -tags e2e -count=1 -run VLLM -v ./e2e/events
 	E2E_PYTHON=$(VLLM)/bin/python go test -tags e2e -count=1 -timeout 40m -v ./e2e/engine

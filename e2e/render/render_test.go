@@ -5,6 +5,7 @@ package render
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -51,7 +52,25 @@ func conversations(t *testing.T) (bodies [][]byte) {
 }
 
 func TestIdsAreVLLMs(t *testing.T) {
-	folder := t.TempDir()
+	compare(t, t.TempDir())
+}
+
+// TestIdsOfPublishedModels is for the folders of models below the one that RENDER_MODELS names, as "real.py --models" in
+// e2e/token writes them.
+func TestIdsOfPublishedModels(t *testing.T) {
+	parent := os.Getenv("RENDER_MODELS")
+	if parent == "" {
+		t.Skip("RENDER_MODELS is not set")
+	}
+	folders, err := os.ReadDir(parent)
+	require.NoError(t, err)
+	for _, folder := range folders {
+		t.Run(folder.Name(), func(t *testing.T) { compare(t, filepath.Join(parent, folder.Name())) })
+	}
+}
+
+// compare asks vLLM, both ways, and a model of our own for the ids of requests.
+func compare(t *testing.T, folder string) {
 	url := serve(t, folder)
 	render, err := remote.New(remote.Options{URLs: []string{url}, Model: "tiny", Timeout: time.Minute})
 	require.NoError(t, err)
@@ -64,32 +83,43 @@ func TestIdsAreVLLMs(t *testing.T) {
 	require.NoError(t, err)
 	local, err := token.Load(file, token.Options{})
 	require.NoError(t, err)
-	for _, text := range texts {
-		body, err := json.Marshal(map[string]any{"model": "an-adapter", "prompt": text})
-		require.NoError(t, err)
-		want := local.AppendSpecial(nil, []byte(text))
-		for _, c := range []*remote.Client{render, tokenize} {
-			ids, err := c.AppendCompletion(t.Context(), nil, body)
-			require.NoError(t, err)
-			assert.Equal(t, want, ids, text)
-		}
-	}
 	config, err := os.ReadFile(filepath.Join(folder, "tokenizer_config.json"))
 	require.NoError(t, err)
 	o := chat.Options{Tokenizer: local}
 	require.NoError(t, o.ReadConfig(config))
 	model, err := chat.New(o)
 	require.NoError(t, err)
+	for _, text := range texts {
+		body, err := json.Marshal(map[string]any{"model": "an-adapter", "prompt": text})
+		require.NoError(t, err)
+		want, err := model.AppendCompletion(t.Context(), nil, body)
+		require.NoError(t, err)
+		for _, c := range []*remote.Client{render, tokenize} {
+			ids, err := c.AppendCompletion(t.Context(), nil, body)
+			require.NoError(t, err)
+			assert.Equal(t, ids, want, text)
+		}
+	}
+	equal, refused := 0, 0
 	for _, body := range conversations(t) {
 		ids, err := render.AppendChat(t.Context(), nil, body)
+		var status *remote.StatusError
+		if errors.As(err, &status) && status.Status == http.StatusBadRequest {
+			_, err = model.AppendChat(t.Context(), nil, body)
+			assert.Error(t, err, "vLLM refused %s: %s", body, status.Message)
+			refused++
+			continue
+		}
 		require.NoError(t, err)
 		ours, err := model.AppendChat(t.Context(), nil, body)
-		require.NoError(t, err)
+		require.NoError(t, err, "%s", body)
 		assert.Equal(t, ids, ours, "%s", body)
 		again, err := tokenize.AppendChat(t.Context(), nil, body)
 		require.NoError(t, err)
 		assert.Equal(t, ids, again, "%s", body)
+		equal++
 	}
+	t.Logf("%d chats with equal ids, %d refused by both", equal, refused)
 
 	for body, want := range map[string]string{
 		`{"messages":"hello"}`: "status 400",

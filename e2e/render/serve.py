@@ -1,5 +1,6 @@
-"""Makes a small model (a tokenizer trained on the spot, a chat template, no weights) in a folder and serves it with vLLM's
-render server: serve.py FOLDER PORT"""
+"""Serves the tokenizer and chat template of a model in a folder with vLLM's render server: serve.py FOLDER PORT
+
+There are no weights. An empty folder gets a tokenizer trained on the spot and a template; any gets a config.json."""
 
 import importlib.metadata
 import json
@@ -26,8 +27,7 @@ SAMPLES = [
 ]
 
 
-def model(folder):
-    os.makedirs(folder, exist_ok=True)
+def tokenizer(folder):
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -40,9 +40,16 @@ def model(folder):
     write(folder, "tokenizer_config.json", {
         "tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "<|im_end|>", "chat_template": TEMPLATE, "model_max_length": 32768,
     })
+
+
+def config(folder):
+    # Transformers makes the tokenizer of some models anew, and tells by the model's type.
+    if os.path.basename(folder) == "deepseek_v3":
+        write(folder, "config.json", {"architectures": ["DeepseekV3ForCausalLM"], "model_type": "deepseek_v3"})
+        return
     write(folder, "config.json", {
         "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_act": "silu", "hidden_size": 64, "intermediate_size": 128,
-        "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 2, "vocab_size": 1024, "rms_norm_eps": 1e-5,
+        "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 2, "vocab_size": 300000, "rms_norm_eps": 1e-5,
         "max_position_embeddings": 32768, "torch_dtype": "float32", "bos_token_id": 0, "eos_token_id": 2,
     })
 
@@ -64,5 +71,8 @@ def serve(folder, port):
 
 
 if __name__ == "__main__":
-    model(sys.argv[1])
+    os.makedirs(sys.argv[1], exist_ok=True)
+    if not os.path.exists(os.path.join(sys.argv[1], "tokenizer.json")):
+        tokenizer(sys.argv[1])
+    config(sys.argv[1])
     serve(sys.argv[1], sys.argv[2])

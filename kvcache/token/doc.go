@@ -41,5 +41,7 @@
 //
 // A tokenizer holds its vocabulary and merges in memory, about twice the size of its file. Truncation and padding that a
 // file asks for are left to the caller. Sequences of pairs, offsets and training are not offered. Normalizers that replace
-// texts by longer ones make texts longer without a bound: files, unlike prompts, are to be trusted that far.
+// texts by longer ones make texts longer without a bound: files, unlike prompts, are to be trusted that far. Engines may not
+// follow the file: transformers 5 builds the tokenizers of class LlamaTokenizer anew, with ids that differ where a text begins
+// with a space.
 package token
