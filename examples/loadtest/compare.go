@@ -199,6 +199,6 @@ func (c *comparison) page(args []string) report.Page {
 			}},
 		},
 		Method:   append(append([]string{}, meaning...), methods...),
-		Commands: []string{c.old.commandLine(), c.new.commandLine(), report.CommandLine(program, args)},
+		Commands: []string{c.old.commandLine(), c.new.commandLine(), report.CommandLine(command, args)},
 	}
 }

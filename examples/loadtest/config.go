@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/inferloom/inferloom/examples/internal/program"
 	"github.com/inferloom/inferloom/examples/internal/traffic"
 	"github.com/inferloom/inferloom/internal/report"
 )
@@ -38,9 +39,6 @@ type config struct {
 
 // slo is what a request must keep to be good; 0 is no bound.
 type slo struct{ ttft, tpot time.Duration }
-
-// usageError is an error in the command line.
-type usageError struct{ error }
 
 func parse(args []string, stderr io.Writer) (config, error) {
 	c := config{traffic: traffic.Options{Kind: traffic.Single, Rate: 1, Pause: 1}, args: args}
@@ -76,7 +74,7 @@ func parse(args []string, stderr io.Writer) (config, error) {
 		err = c.validate()
 	}
 	if err != nil {
-		return c, usageError{err}
+		return c, program.UsageError{Err: err}
 	}
 	c.url = strings.TrimSuffix(strings.TrimRight(c.url, "/"), "/v1")
 	c.key = os.Getenv(c.keyEnv)

@@ -21,6 +21,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"github.com/inferloom/inferloom/examples/internal/program"
 	"github.com/inferloom/inferloom/internal/engine"
 	"github.com/inferloom/inferloom/internal/enginesim"
 	"github.com/inferloom/inferloom/internal/workload"
@@ -369,7 +370,7 @@ func TestTheKeyIsSentAndNeverShown(t *testing.T) {
 
 func TestFlagsAreCheckedAtOnce(t *testing.T) {
 	_, _, err := loadtest(t, t.Context(), "-url nowhere -endpoint text -rate 0 -duration 1s -warmup 2s -concurrency 0 -workload x -trace /no/such -requests -1 -report /no/such/out.html")
-	require.ErrorAs(t, err, new(usageError))
+	require.ErrorAs(t, err, new(program.UsageError))
 	for _, want := range []string{
 		`-url is "nowhere", want http://host:port`, `-endpoint is "text", want chat or completions`, "-rate is 0", "-warmup is 2s, want less than -duration, 1s",
 		"-concurrency is 0", `-workload is "x", want chats or single`, `-trace is "/no/such", want a file that can be read`, "-requests is -1", "-report is",

@@ -7,6 +7,7 @@ import (
 	"io"
 	"time"
 
+	"github.com/inferloom/inferloom/examples/internal/program"
 	"github.com/inferloom/inferloom/internal/cputime"
 	"github.com/inferloom/inferloom/internal/report"
 )
@@ -49,7 +50,7 @@ func publish(c config, r *result, stdout, stderr io.Writer) error {
 func measure(ctx context.Context, c *config, stderr io.Writer) (*result, error) {
 	source, text, err := c.traffic.Source(c.seed)
 	if err != nil {
-		return nil, usageError{err}
+		return nil, program.UsageError{Err: err}
 	}
 	cl := newClient(*c)
 	if c.model == "" {

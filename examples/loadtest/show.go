@@ -199,6 +199,6 @@ func capital(s string) string {
 	return strings.ToUpper(s[:1]) + s[1:]
 }
 
-func (r *result) commandLine() string { return report.CommandLine(program, r.Command) }
+func (r *result) commandLine() string { return report.CommandLine(command, r.Command) }
 
-const program = "go run ./examples/loadtest"
+const command = "go run ./examples/loadtest"

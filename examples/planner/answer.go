@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/inferloom/inferloom/accel"
+	"github.com/inferloom/inferloom/examples/internal/program"
 	"github.com/inferloom/inferloom/moe"
 	"github.com/inferloom/inferloom/moe/emit"
 	"github.com/inferloom/inferloom/moe/plan"
@@ -46,7 +47,7 @@ func (c *config) answer() (*answer, error) {
 		r, err := plan.Search(accel.Calibrated(), p)
 		if err != nil {
 			if r == nil {
-				err = usageError{err}
+				err = program.UsageError{Err: err}
 			}
 			return nil, err
 		}

@@ -12,15 +12,11 @@ import (
 	"time"
 
 	"github.com/inferloom/inferloom/accel"
+	"github.com/inferloom/inferloom/examples/internal/program"
 	"github.com/inferloom/inferloom/moe"
 	"github.com/inferloom/inferloom/moe/emit"
 	"github.com/inferloom/inferloom/moe/plan"
 )
-
-// usageError is a mistake in the command line or in a file that it names.
-type usageError struct{ error }
-
-func (e usageError) Unwrap() error { return e.error }
 
 // config is what the command line asks for.
 type config struct {
@@ -97,10 +93,10 @@ func parse(args []string, stderr io.Writer) (*config, error) {
 		if errors.Is(err, flag.ErrHelp) {
 			return nil, err
 		}
-		return nil, usageError{err}
+		return nil, program.UsageError{Err: err}
 	}
 	if f.NArg() > 0 {
-		return nil, usageError{fmt.Errorf("%q is no flag", f.Arg(0))}
+		return nil, program.UsageError{Err: fmt.Errorf("%q is no flag", f.Arg(0))}
 	}
 
 	var bad []error
@@ -168,7 +164,7 @@ func parse(args []string, stderr io.Writer) (*config, error) {
 		c.serving.Image = images[p.Engine]
 	}
 	if err := errors.Join(bad...); err != nil {
-		return nil, usageError{err}
+		return nil, program.UsageError{Err: err}
 	}
 	return c, nil
 }

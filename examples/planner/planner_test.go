@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"encoding/xml"
 	"errors"
@@ -14,12 +15,14 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"gopkg.in/yaml.v3"
+
+	"github.com/inferloom/inferloom/examples/internal/program"
 )
 
 // plannerRun runs a command line, split at spaces.
 func plannerRun(line string) (string, error) {
 	var out, diagnostics bytes.Buffer
-	err := run(strings.Fields(line), &out, &diagnostics)
+	err := run(context.Background(), strings.Fields(line), &out, &diagnostics)
 	return out.String(), err
 }
 
@@ -248,5 +251,5 @@ func TestBadInput(t *testing.T) {
 		require.ErrorContains(t, err, want, fmt.Sprintf("%q", line))
 	}
 	_, err := plannerRun("-count x")
-	require.ErrorAs(t, err, new(usageError))
+	require.ErrorAs(t, err, new(program.UsageError))
 }

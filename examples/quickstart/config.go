@@ -8,6 +8,8 @@ import (
 	"math"
 	"net"
 	"time"
+
+	"github.com/inferloom/inferloom/examples/internal/program"
 )
 
 // config is what the flags say.
@@ -21,9 +23,6 @@ type config struct {
 	serve     bool
 	addr      string
 }
-
-// usageError is an error in the command line.
-type usageError struct{ error }
 
 func parse(args []string, stderr io.Writer) (config, error) {
 	var c config
@@ -48,7 +47,7 @@ func parse(args []string, stderr io.Writer) (config, error) {
 		err = c.validate(f.Args())
 	}
 	if err != nil {
-		return c, usageError{err}
+		return c, program.UsageError{Err: err}
 	}
 	return c, nil
 }

@@ -5,6 +5,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/inferloom/inferloom/examples/internal/program"
 	"github.com/inferloom/inferloom/internal/workload"
 )
 
@@ -50,7 +51,7 @@ func (b *bench) plan() ([]workload.Request, error) {
 
 // replay returns the beginning of the trace.
 func (b *bench) replay(w window) ([]workload.Request, error) {
-	wrong := func(err error) error { return usageError{fmt.Errorf("-trace is %q: %w", b.trace, err)} }
+	wrong := func(err error) error { return program.UsageError{Err: fmt.Errorf("-trace is %q: %w", b.trace, err)} }
 	f, err := os.Open(b.trace)
 	if err != nil {
 		return nil, wrong(err)

@@ -18,6 +18,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
+
+	"github.com/inferloom/inferloom/examples/internal/program"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -203,7 +205,7 @@ func TestBadCommandLines(t *testing.T) {
 	} {
 		t.Run(args, func(t *testing.T) {
 			err := run(t.Context(), strings.Fields(args), io.Discard, io.Discard)
-			require.ErrorAs(t, err, new(usageError))
+			require.ErrorAs(t, err, new(program.UsageError))
 			assert.ErrorContains(t, err, want)
 		})
 	}

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/inferloom/inferloom/examples/internal/program"
 	"github.com/inferloom/inferloom/internal/cputime"
 	"github.com/inferloom/inferloom/internal/report"
 	"github.com/inferloom/inferloom/internal/workload"
@@ -36,7 +37,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if c.serve {
 		// Before the comparison, so that an address that is taken is not found out after it.
 		if b.listener, err = listen(c.addr); err != nil {
-			return usageError{fmt.Errorf("-addr is %q: %w", c.addr, err)}
+			return program.UsageError{Err: fmt.Errorf("-addr is %q: %w", c.addr, err)}
 		}
 		defer b.listener.Close()
 	}

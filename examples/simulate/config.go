@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/inferloom/inferloom/examples/internal/program"
 	"github.com/inferloom/inferloom/examples/internal/traffic"
 	"github.com/inferloom/inferloom/internal/engine"
 	"github.com/inferloom/inferloom/internal/report"
@@ -40,9 +41,6 @@ type config struct {
 	report string
 	args   []string
 }
-
-// usageError is an error in the command line.
-type usageError struct{ error }
 
 // raw are flags that are read after parsing.
 type raw struct{ policies, sweep, objective string }
@@ -93,7 +91,7 @@ func parse(args []string, stderr io.Writer) (config, error) {
 		}
 	}
 	if err != nil {
-		return c, usageError{err}
+		return c, program.UsageError{Err: err}
 	}
 	return c, nil
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"time"
 
+	"github.com/inferloom/inferloom/examples/internal/program"
 	"github.com/inferloom/inferloom/internal/report"
 )
 
@@ -73,5 +74,5 @@ func (c *comparison) shareOfDefault() (float64, error) {
 		}
 		return k.load, nil
 	}
-	return 0, usageError{errors.New("-tune needs the policy default among -policy, to begin with")}
+	return 0, program.UsageError{Err: errors.New("-tune needs the policy default among -policy, to begin with")}
 }

@@ -19,6 +19,7 @@ import (
 	"go.uber.org/goleak"
 	"pgregory.net/rapid"
 
+	"github.com/inferloom/inferloom/examples/internal/program"
 	"github.com/inferloom/inferloom/internal/workload"
 )
 
@@ -191,7 +192,7 @@ func TestBrokenTraces(t *testing.T) {
 
 func TestFlagsAreCheckedAtOnce(t *testing.T) {
 	_, _, err := lab1(t, t.Context(), "-policy magic,default,default -endpoints 0 -seeds 0 -sweep 1,x -objective speed -load -1 -duration 1m -warmup 2m -scrape 0s -trace /no/such -report /no/such/x.html -baseline oracle")
-	require.ErrorAs(t, err, new(usageError))
+	require.ErrorAs(t, err, new(program.UsageError))
 	for _, want := range []string{
 		`-policy is "magic", want one of default, round-robin`, `-policy is "default", want each once`, "-endpoints is 0", "-seeds is 0", `-sweep is "1,x"`, `-objective is "speed", want one of ttft-p50`,
 		"-load is -1", "-warmup is 2m0s, want less than -duration", "-scrape is 0s", `-trace is "/no/such"`, "-report is", `-baseline is "oracle", want one of -policy`,
