@@ -15,16 +15,15 @@
 package main
 
 import (
-	"context"
 	"io"
 	"os"
 
 	"github.com/inferloom/inferloom/examples/internal/program"
 )
 
-func main() { program.Main("planner", run) }
+func main() { program.Exit("planner", run(os.Args[1:], os.Stdout, os.Stderr)) }
 
-func run(_ context.Context, args []string, stdout, stderr io.Writer) error {
+func run(args []string, stdout, stderr io.Writer) error {
 	c, err := parse(args, stderr)
 	if err != nil {
 		return err

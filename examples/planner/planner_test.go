@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"encoding/xml"
 	"errors"
@@ -22,7 +21,7 @@ import (
 // plannerRun runs a command line, split at spaces.
 func plannerRun(line string) (string, error) {
 	var out, diagnostics bytes.Buffer
-	err := run(context.Background(), strings.Fields(line), &out, &diagnostics)
+	err := run(strings.Fields(line), &out, &diagnostics)
 	return out.String(), err
 }
 
