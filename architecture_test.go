@@ -20,6 +20,7 @@ var cores = map[string][]string{
 	"accel": {},
 
 	"scheduling":               {},
+	"scheduling/condition":     {"scheduling"},
 	"scheduling/enginemetrics": {"scheduling"},
 	"scheduling/filter":        {"scheduling"},
 	"scheduling/scorer":        {"scheduling"},

@@ -6,6 +6,7 @@ package scheduling_test
 
 import (
 	"context"
+	"strings"
 	"testing"
 
 	"github.com/inferloom/inferloom/scheduling"
@@ -40,3 +41,31 @@ func TestPickDoesNotAllocate(t *testing.T) {
 		}), "%T", p)
 	}
 }
+
+func TestStagedPickDoesNotAllocate(t *testing.T) {
+	pool := newPool(t, roles()...)
+	s := newStaged(t, pool, disaggregated(newIndex(t))...)
+	requests := []*scheduling.Request{
+		{Model: "m", Modality: scheduling.Image, Prompt: scheduling.Prompt{Text: make([]byte, 10_000)}},
+		{Model: "m", Prompt: scheduling.Prompt{Tokens: make([]uint32, 100)}},
+	}
+	ctx, n := context.Background(), 0
+	require.Zero(t, testing.AllocsPerRun(1000, func() {
+		n++
+		r := requests[n%len(requests)]
+		r.Prompt.Salt = salts[n%len(salts)]
+		d, err := s.Pick(ctx, r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if prefill, ran := d.Stage("prefill"); ran {
+			prefill.Next()
+			prefill.FirstToken()
+			prefill.Done()
+		}
+		d.FirstToken()
+		d.Done()
+	}))
+}
+
+var salts = strings.Split("abcdefghijklmnopqrstuvwxyz", "")

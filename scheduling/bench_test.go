@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/inferloom/inferloom/scheduling"
+	"github.com/inferloom/inferloom/scheduling/condition"
 	"github.com/inferloom/inferloom/scheduling/picker"
 	"github.com/inferloom/inferloom/scheduling/prefix"
 	"github.com/inferloom/inferloom/scheduling/scorer"
@@ -32,6 +33,10 @@ const (
 )
 
 func newWorkload(b *testing.B, endpoints int) *workload {
+	return newStagedWorkload(b, endpoints, func(p scheduling.Profile) scheduling.Options { return scheduling.Options{Profile: p} })
+}
+
+func newStagedWorkload(b *testing.B, endpoints int, options func(scheduling.Profile) scheduling.Options) *workload {
 	b.Helper()
 	list := make([]scheduling.Endpoint, endpoints)
 	states := make([]scheduling.State, endpoints)
@@ -59,14 +64,16 @@ func newWorkload(b *testing.B, endpoints int) *workload {
 	index, err := prefix.New(prefix.Options{})
 	require.NoError(b, err)
 	w := &workload{}
-	w.sched, err = scheduling.New(pool, scheduling.Options{Seed: 1, Profile: scheduling.Profile{
+	o := options(scheduling.Profile{
 		Producers: []scheduling.Producer{&prefix.Producer{Index: index}},
 		Scorers: []scheduling.Weighted{
 			{Scorer: scorer.Queue{}, Weight: 2}, {Scorer: scorer.KVUtilization{}, Weight: 2},
 			{Scorer: scorer.LoRA{}, Weight: 1}, {Scorer: scorer.Prefix{}, Weight: 3},
 		},
 		Picker: picker.MaxScore{},
-	}})
+	})
+	o.Seed = 1
+	w.sched, err = scheduling.New(pool, o)
 	require.NoError(b, err)
 
 	// One pick brings the index up to date with the pool.
@@ -166,4 +173,26 @@ func BenchmarkPickParallel(b *testing.B) {
 			}
 		})
 	})
+}
+
+// The stages of a request that is decoded, and perhaps prefilled and encoded, on endpoints of its own; each stage has the
+// profile of BenchmarkPick.
+func BenchmarkPickStages(b *testing.B) {
+	for _, stages := range []int{1, 2, 3} {
+		for _, endpoints := range []int{25, 100} {
+			b.Run(fmt.Sprintf("stages=%d/endpoints=%d", stages, endpoints), func(b *testing.B) {
+				c := newStagedWorkload(b, endpoints, func(p scheduling.Profile) scheduling.Options {
+					return scheduling.Options{Stages: []scheduling.Stage{
+						{Name: "decode", Profile: p},
+						{Name: "prefill", Profile: p, After: []string{"decode"}, Takes: scheduling.Prefill, When: condition.Uncached{Tokens: 1}},
+						{Name: "encode", Profile: p, After: []string{"prefill"}, Takes: scheduling.Encode},
+					}[:stages]}
+				}).client()
+				b.ReportAllocs()
+				for b.Loop() {
+					c.pick(b)
+				}
+			})
+		}
+	}
 }

@@ -15,6 +15,9 @@ type Cycle struct {
 	Snapshot *Snapshot
 	// PromptTokens is the prompt's length, estimated where tokens are not known.
 	PromptTokens int
+	// Peer is the endpoint that the request's KV cache comes from or goes to: the choice of the stage that this one comes
+	// after, else Request.Peer. Nil means that there is none.
+	Peer *Endpoint
 	// Match is what endpoints have cached of the prompt.
 	Match Match
 	// Source becomes Decision.Source. A Committer that finds one sets it.
@@ -25,6 +28,9 @@ type Cycle struct {
 	freshAfter int64
 	seed       uint64
 	draws      uint64
+	restarts   int
+	produced   int   // stage.produces of what Match is
+	legs       []leg // of the stages that have run
 
 	slots   []Slot
 	scores  []float64

@@ -1,7 +1,8 @@
 package scheduling
 
-// Decision is the outcome of a pick: where the request goes, where else it could go, and its reservation. A Decision is
-// used by one goroutine; its Reservation may be used by several.
+// Decision is the outcome of a pick: where the request goes, where else it could go, and its reservation. With stages it is
+// that of the primary one, and Stage has the others'. A Decision is used by one goroutine; its Reservation may be used by
+// several.
 type Decision struct {
 	// Endpoint is where to send the request now.
 	Endpoint *Endpoint
@@ -14,13 +15,19 @@ type Decision struct {
 	Score float64
 	// Explanation is set if the request asked for it.
 	Explanation *Explanation
-	// Reservation accounts for the request on Endpoint. End it with Done.
+	// Reservation accounts for the request on Endpoint. End it with Done, which ends those of the other stages as well.
 	Reservation
 
-	scheduler *Scheduler
-	request   *Request
-	ranked    [MaxRanked]place
-	n, at     int
+	stage   *stage
+	request *Request
+	whole   Reservation // of the primary stage, in a decision that Stage returned for another one
+	ranking
+}
+
+// ranking is a choice and its fallbacks, best first, and which of them is tried now.
+type ranking struct {
+	places [MaxRanked]place
+	n, at  int
 }
 
 type place struct {
@@ -30,61 +37,117 @@ type place struct {
 	cached     int32
 }
 
-func (d *Decision) push(c *Cycle, slot Slot) {
-	d.ranked[d.n] = place{c.Snapshot.endpoints[slot], slot, c.Snapshot.generations[slot], c.Match.Cached[slot]}
-	d.n++
+func (r *ranking) push(c *Cycle, slot Slot) {
+	r.places[r.n] = place{c.Snapshot.endpoints[slot], slot, c.Snapshot.generations[slot], c.Match.Cached[slot]}
+	r.n++
+}
+
+// decision is what a leg comes to.
+func (l *leg) decision(r *Request, held Reservation) Decision {
+	d := Decision{
+		stage: l.stage, request: r, ranking: l.ranking, Explanation: l.explanation, Source: l.source, Score: l.score, Reservation: held,
+	}
+	d.stand(l.at)
+	return d
 }
 
 func (d *Decision) stand(at int) {
 	d.at = at
-	d.Endpoint, d.CachedTokens = d.ranked[at].endpoint, int(d.ranked[at].cached)
+	d.Endpoint, d.CachedTokens = d.places[at].endpoint, int(d.places[at].cached)
 }
 
 // Slot is the slot of Endpoint.
-func (d *Decision) Slot() Slot { return d.ranked[d.at].slot }
+func (d *Decision) Slot() Slot { return d.places[d.at].slot }
 
 // Fallbacks returns the endpoints that Next would try, best first.
 func (d *Decision) Fallbacks() []*Endpoint {
 	var rest []*Endpoint
-	for _, p := range d.ranked[min(d.at+1, d.n):d.n] {
+	for _, p := range d.places[min(d.at+1, d.n):d.n] {
 		rest = append(rest, p.endpoint)
 	}
 	return rest
 }
 
+// Stages returns the names of the stages that the request could have had, in the order in which they run. It must not be
+// changed.
+func (d *Decision) Stages() []string {
+	if d.stage == nil {
+		return nil
+	}
+	return d.stage.plan.names
+}
+
+// Stage returns the result of a stage: its endpoint, with its own fallbacks and reservation, which may end before that of the
+// whole. It reports false if the stage did not run, and once the whole has ended.
+func (d *Decision) Stage(name string) (Decision, bool) {
+	if d.stage == nil {
+		return Decision{}, false
+	}
+	if d.stage.name == name {
+		return *d, true
+	}
+	a := d.Reservation.open()
+	if a == nil {
+		return Decision{}, false
+	}
+	defer a.mu.Unlock()
+	for i := range a.legs {
+		if l := &a.legs[i]; l.stage.name == name {
+			other := l.decision(d.request, l.reservation)
+			other.whole = d.Reservation
+			return other, true
+		}
+	}
+	return Decision{}, false
+}
+
 // Next gives the request up on its endpoint and moves it, with its reservation, to the next one in the ranking that is
-// still in the pool. It reports false when there is none; the reservation has ended then.
+// still in the pool. It reports false when there is none; the reservation has ended then. With stages it moves the one that the
+// decision is of, and the others stay where they are; but where the primary one has no other endpoint, all end.
 func (d *Decision) Next() bool {
-	d.Done()
-	if d.scheduler == nil {
+	if d.stage == nil {
 		return false
 	}
-	s := d.scheduler
+	s := d.stage.plan.scheduler
+	c := s.begin(d.stage.plan, d.request)
+	defer s.end(c)
+	c.Peer = d.request.Peer
 	for at := d.at + 1; at < d.n; at++ {
-		p := d.ranked[at]
-		if snap := s.pool.Snapshot(); snap.Endpoint(p.slot) == nil || snap.generations[p.slot] != p.generation {
+		p := &d.places[at]
+		if c.Snapshot.Endpoint(p.slot) == nil || c.Snapshot.generations[p.slot] != p.generation {
 			continue
 		}
-		c := s.begin(d.request)
-		s.produce(c)
+		d.stage.produce(c)
 		for _, slot := range c.Snapshot.live {
 			c.loads[slot] = s.pool.ledger.read(slot)
 		}
-		charge, ok := s.pool.ledger.force(p.slot, p.generation, c.Uncached(p.slot), c.PromptTokens)
-		if ok {
-			for _, committer := range s.committers {
-				committer.Commit(c, p.slot)
-			}
-			d.Source = c.Source
-			d.Reservation = s.pool.reservation(charge)
-			d.ranked[at].cached = c.Match.Cached[p.slot]
-			d.stand(at)
+		if !d.Reservation.move(d.stage, c, p) {
+			continue
 		}
-		s.end(c)
-		if ok {
-			return true
+		for _, committer := range d.stage.committers {
+			committer.Commit(c, p.slot)
 		}
+		d.Source = c.Source
+		p.cached = c.Match.Cached[p.slot]
+		d.stand(at)
+		d.remember()
+		return true
 	}
+	d.Done()
 	d.at = d.n - 1
 	return false
+}
+
+// remember tells the whole where its leg is now.
+func (d *Decision) remember() {
+	a := d.whole.open()
+	if a == nil {
+		return
+	}
+	for i := range a.legs {
+		if l := &a.legs[i]; l.stage == d.stage {
+			l.ranking, l.source = d.ranking, d.Source
+		}
+	}
+	a.mu.Unlock()
 }

@@ -14,6 +14,12 @@
 //	defer d.Done()
 //	proxyTo(d.Endpoint.Address, w, r)
 //
+// # Stages
+//
+// Where parts of a request run on different endpoints, [Options.Stages] takes the place of the profile: encode, prefill and
+// decode, or whatever they are called. Each [Stage] has a profile of its own, may run for some requests only, and sees what
+// the stages before it chose. All that run are reserved, or none is. [Decision.Stage] has the result of each; Done ends all.
+//
 // # Writing a plugin
 //
 // A plugin works on slots: an endpoint keeps one slot, a small dense integer, for as long as it is in the pool. A scorer
@@ -35,8 +41,8 @@
 // A plugin whose parameters can be wrong is a [Validator], one that learns from choices a [Committer]; what depends on labels
 // is kept in a [PerLayout].
 //
-// The built-in plugins are in the folders filter, scorer and picker, the prefix index in prefix, and ready-made profiles
-// in policy.
+// The built-in plugins are in the folders filter, scorer, picker and condition, the prefix index in prefix, and ready-made
+// profiles in policy.
 //
 // # What is guaranteed
 //

@@ -10,6 +10,11 @@ type Explanation struct {
 	Model        string `json:"model"`
 	Adapter      string `json:"adapter,omitempty"`
 	PromptTokens int    `json:"prompt_tokens"`
+	// Stage is whose choice this is, where there are stages. That of the primary one has those of the others in Stages, and
+	// names those that did not run.
+	Stage   string         `json:"stage,omitempty"`
+	Stages  []*Explanation `json:"stages,omitempty"`
+	Skipped []string       `json:"skipped,omitempty"`
 	// Attempts is more than 1 if others placed requests on the choice while it was being made.
 	Attempts int `json:"attempts"`
 	// Removed are the endpoints that filters took out.
@@ -125,4 +130,21 @@ func (x *Explanation) rank(ranked []int) {
 		}
 		return 0
 	})
+}
+
+// stages adds what the other stages chose, or that they did not run.
+func (x *Explanation) stages(p *plan, legs []leg) {
+	if x == nil {
+		return
+	}
+	for i := range p.stages {
+		st := &p.stages[i]
+		at := slices.IndexFunc(legs, func(l leg) bool { return l.stage == st })
+		switch {
+		case at < 0:
+			x.Skipped = append(x.Skipped, st.name)
+		case !st.primary():
+			x.Stages = append(x.Stages, legs[at].explanation)
+		}
+	}
 }

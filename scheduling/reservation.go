@@ -6,7 +6,7 @@ import "sync"
 // ended first ends it. Its methods are safe for concurrent use, and do nothing once it has ended.
 //
 // From the pick on it counts as one request, the prompt tokens that the endpoint does not have cached, and the KV tokens
-// of the prompt.
+// of the prompt; that of a stage counts what Stage.Takes says.
 type Reservation struct {
 	account *account
 	serial  uint64
@@ -14,10 +14,18 @@ type Reservation struct {
 
 // account is what a reservation refers to. Accounts are reused; the serial tells one use from the next.
 type account struct {
-	mu     sync.Mutex
-	serial uint64
-	pool   *Pool
-	charge charge
+	mu       sync.Mutex
+	serial   uint64
+	pool     *Pool
+	charge   charge
+	legs     []heldLeg // of the other stages, for the primary one's
+	relieved bool      // one of them took the prefill
+}
+
+// heldLeg is a leg whose charge a reservation of its own holds. Locks are taken from the whole to its legs.
+type heldLeg struct {
+	leg
+	reservation Reservation
 }
 
 func (p *Pool) reservation(c charge) Reservation {
@@ -29,10 +37,16 @@ func (p *Pool) reservation(c charge) Reservation {
 	return r
 }
 
-// FirstToken says that the prefill is over: its tokens no longer count as work to do.
+// FirstToken says that the prefill is over: its tokens no longer count as work to do, and what other stages took over of the
+// request is done.
 func (r Reservation) FirstToken() {
 	if a := r.open(); a != nil {
 		a.pool.ledger.prefilled(&a.charge)
+		for i := range a.legs {
+			if a.legs[i].stage.takes != 0 {
+				a.legs[i].reservation.Done()
+			}
+		}
 		a.mu.Unlock()
 	}
 }
@@ -50,9 +64,31 @@ func (r Reservation) Done() {
 	if a := r.open(); a != nil {
 		a.serial++
 		a.pool.ledger.release(&a.charge)
+		for i := range a.legs {
+			a.legs[i].reservation.Done()
+		}
+		clear(a.legs)
+		a.legs, a.relieved = a.legs[:0], false
 		a.mu.Unlock()
 		a.pool.accounts.Put(a)
 	}
+}
+
+// move charges another endpoint in place of the one that the reservation was for. It reports false if that is gone, or the
+// reservation has ended.
+func (r Reservation) move(st *stage, c *Cycle, to *place) bool {
+	a := r.open()
+	if a == nil {
+		return false
+	}
+	defer a.mu.Unlock()
+	prefill, kv := st.charges(c, to.slot, a.relieved)
+	next, ok := a.pool.ledger.force(to.slot, to.generation, prefill, kv)
+	if ok {
+		a.pool.ledger.release(&a.charge)
+		a.charge = next
+	}
+	return ok
 }
 
 // open returns the account, locked, or nil if the reservation has ended or was never made.

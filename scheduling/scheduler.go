@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
-	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -22,7 +21,10 @@ const MaxRanked = 4
 
 // Options are the parameters of a Scheduler. The zero value balances requests in flight.
 type Options struct {
+	// Profile chooses where a request runs as a whole.
 	Profile Profile
+	// Stages, if there are any, take the place of Profile: each chooses an endpoint for its part of the request.
+	Stages []Stage
 	// MaxMetricAge is the age from which a metric counts as missing; 0 means DefaultMaxMetricAge.
 	MaxMetricAge time.Duration
 	// Seed makes random choices repeatable; 0 draws one.
@@ -38,6 +40,8 @@ var (
 // PickError says why a request could not be placed.
 type PickError struct {
 	Model, Adapter string
+	// Stage is the one that found no endpoint, where there are stages.
+	Stage string
 	// Filter is the one that removed the last candidate, if one did.
 	Filter string
 	Err    error
@@ -49,6 +53,9 @@ func (e *PickError) Error() string {
 	if e.Adapter != "" {
 		fmt.Fprintf(&b, " with adapter %q", e.Adapter)
 	}
+	if e.Stage != "" {
+		fmt.Fprintf(&b, " in stage %q", e.Stage)
+	}
 	if e.Filter != "" {
 		fmt.Fprintf(&b, ": %s left none", e.Filter)
 	}
@@ -59,150 +66,219 @@ func (e *PickError) Unwrap() error { return e.Err }
 
 // Scheduler places requests on the endpoints of a pool. It is safe for concurrent use.
 type Scheduler struct {
-	pool       *Pool
-	profile    Profile
-	committers []Committer
-	names      names
-	maxAge     time.Duration
-	seed       uint64
-	picks      atomic.Uint64
-	cycles     sync.Pool
+	pool   *Pool
+	plan   atomic.Pointer[plan]
+	seed   uint64
+	picks  atomic.Uint64
+	cycles sync.Pool
 }
-
-type names struct{ filters, scorers []string }
 
 // New makes a scheduler over a pool, or reports every problem with the options.
 func New(pool *Pool, o Options) (*Scheduler, error) {
-	s := &Scheduler{pool: pool, profile: o.Profile, maxAge: o.MaxMetricAge, seed: o.Seed}
-	var problems []error
+	s := &Scheduler{pool: pool, seed: o.Seed}
+	p, err := s.compile(o)
 	if pool == nil {
-		problems = append(problems, errors.New("pool: nil"))
+		err = errors.Join(errors.New("pool: nil"), err)
 	}
-	if o.MaxMetricAge < 0 {
-		problems = append(problems, fmt.Errorf("max metric age %v: negative", o.MaxMetricAge))
-	}
-	check := func(plugin any, path string) {
-		if v := reflect.ValueOf(plugin); !v.IsValid() || v.Kind() == reflect.Pointer && v.IsNil() {
-			problems = append(problems, fmt.Errorf("profile.%s: nil", path))
-			return
-		}
-		if v, ok := plugin.(Validator); ok {
-			if err := v.Validate(); err != nil {
-				problems = append(problems, fmt.Errorf("profile.%s (%s): %w", path, nameOf(plugin), err))
-			}
-		}
-		if c, ok := plugin.(Committer); ok {
-			s.committers = append(s.committers, c)
-		}
-	}
-	for i, p := range o.Profile.Producers {
-		check(p, fmt.Sprintf("producers[%d]", i))
-	}
-	for i, f := range o.Profile.Filters {
-		check(f, fmt.Sprintf("filters[%d]", i))
-		s.names.filters = append(s.names.filters, nameOf(f))
-	}
-	s.profile.Scorers = slices.Clone(o.Profile.Scorers)
-	for i := range s.profile.Scorers {
-		w := &s.profile.Scorers[i]
-		check(w.Scorer, fmt.Sprintf("scorers[%d]", i))
-		if w.Weight < 0 || math.IsNaN(w.Weight) || math.IsInf(w.Weight, 0) {
-			problems = append(problems, fmt.Errorf("profile.scorers[%d].weight %v: not a positive number", i, w.Weight))
-		}
-		if w.Weight == 0 {
-			w.Weight = 1
-		}
-		s.names.scorers = append(s.names.scorers, nameOf(w.Scorer))
-	}
-	if o.Profile.Picker != nil {
-		check(o.Profile.Picker, "picker")
-	}
-	if len(problems) > 0 {
-		return nil, errors.Join(problems...)
-	}
-	if s.maxAge == 0 {
-		s.maxAge = DefaultMaxMetricAge
+	if err != nil {
+		return nil, err
 	}
 	if s.seed == 0 {
 		s.seed = rand.Uint64()
 	}
+	s.plan.Store(p)
 	s.cycles.New = func() any { return new(Cycle) }
 	return s, nil
 }
 
-// nameOf is a plugin's type as a user wrote it: scorer.Queue.
-func nameOf(plugin any) string { return strings.TrimPrefix(fmt.Sprintf("%T", plugin), "*") }
+// Swap makes the scheduler choose by other options from now on, in one step: a pick goes by the old ones or the new ones as
+// a whole, and decisions that were made by the old ones end as if nothing had happened. If there is a problem with the options
+// it reports every one, and nothing changes. The seed stays as it is.
+//
+// What plugins have learned is theirs: those that are to keep it must be the same values as before.
+func (s *Scheduler) Swap(o Options) error {
+	p, err := s.compile(o)
+	if err == nil {
+		s.plan.Store(p)
+	}
+	return err
+}
 
 // Pool returns the pool that the scheduler places requests on.
 func (s *Scheduler) Pool() *Pool { return s.pool }
 
-// Pick chooses an endpoint for the request and accounts for it in one step. The caller ends the decision with Done. The
-// error is a *PickError, or the context's.
+// Pick chooses an endpoint for the request, or one for each stage that runs, and accounts for it in one step. The caller ends
+// the decision with Done. The error is a *PickError, or the context's; nothing is reserved then.
 func (s *Scheduler) Pick(ctx context.Context, r *Request) (Decision, error) {
-	c := s.begin(r)
+	p := s.plan.Load()
+	c := s.begin(p, r)
 	defer s.end(c)
-	s.produce(c)
-	for attempt := 1; ; attempt++ {
-		if err := ctx.Err(); err != nil {
+	for {
+		err := p.choose(ctx, c)
+		if err == nil {
+			return p.decide(c), nil
+		}
+		if err != errLayout {
 			return Decision{}, err
 		}
-		if snap := s.pool.Snapshot(); snap.layout != c.Snapshot.layout {
-			c.Snapshot = snap
-			s.produce(c)
-		}
-		var x *Explanation
-		if r.Explain {
-			x = &Explanation{Model: r.Model, Adapter: r.Adapter, PromptTokens: c.PromptTokens, Attempts: attempt}
-		}
-		slots, err := s.candidates(c, x)
-		if err != nil {
-			return Decision{}, err
-		}
-		scores := s.score(c, slots, x)
-		ranked := s.rank(c, slots, scores)
-		slot := slots[ranked[0]]
-		charge, ok := s.pool.ledger.take(slot, c.loads[slot], c.Uncached(slot), c.PromptTokens)
-		if !ok {
-			continue // more was placed there since the ledger was read: choose again, knowing it
-		}
-		for _, p := range s.committers {
-			p.Commit(c, slot)
-		}
-		d := Decision{
-			scheduler: s, request: r, Explanation: x, Source: c.Source,
-			Score: scores[ranked[0]], Reservation: s.pool.reservation(charge),
-		}
-		for _, i := range ranked {
-			d.push(c, slots[i])
-		}
-		d.stand(0)
-		x.rank(ranked)
-		return d, nil
+		c.release()
+		c.restarts++
+		c.Snapshot, c.produced = s.pool.Snapshot(), 0
 	}
 }
 
-func (s *Scheduler) begin(r *Request) *Cycle {
+// errLayout says that the pool's layout has changed since the snapshot was taken.
+var errLayout = errors.New("layout changed")
+
+func (s *Scheduler) begin(p *plan, r *Request) *Cycle {
 	c := s.cycles.Get().(*Cycle)
 	c.Request = r
 	c.Snapshot = s.pool.Snapshot()
 	c.PromptTokens = r.Prompt.Len()
 	c.pool = s.pool
 	c.now = s.pool.now().UnixNano()
-	c.freshAfter = c.now - int64(s.maxAge)
+	c.freshAfter = c.now - int64(p.maxAge)
 	c.seed = s.seed + s.picks.Add(1)<<20
-	c.draws = 0
+	c.draws, c.restarts, c.produced = 0, 0, 0
 	return c
 }
 
 func (s *Scheduler) end(c *Cycle) {
+	c.release()
 	for i := range c.chains {
 		c.chains[i].filled = false
 	}
-	c.Request, c.Snapshot, c.Source = nil, nil, Source{}
+	c.Request, c.Snapshot, c.Peer, c.Source = nil, nil, nil, Source{}
 	s.cycles.Put(c)
 }
 
-func (s *Scheduler) produce(c *Cycle) {
+// release takes back what the stages of a pick that came to nothing were charged.
+func (c *Cycle) release() {
+	for i := range c.legs {
+		c.pool.ledger.release(&c.legs[i].charge)
+	}
+	clear(c.legs)
+	c.legs = c.legs[:0]
+}
+
+// choose runs the stages. What they chose is in the cycle's legs, and on the ledger.
+func (p *plan) choose(ctx context.Context, c *Cycle) error {
+	for i := range p.stages {
+		st := &p.stages[i]
+		c.enter(st)
+		if st.when != nil && !st.when.Holds(c) {
+			continue
+		}
+		filter, err := st.choose(ctx, c)
+		if err == ErrNoEndpoint && st.optional {
+			continue
+		}
+		if err == ErrNoEndpoint || err == ErrUnknownModel {
+			return &PickError{Model: c.Request.Model, Adapter: c.Request.Adapter, Stage: st.name, Filter: filter, Err: err}
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// choose appends what the stage chooses to the cycle's legs. If it finds nothing, it names the filter that left none.
+func (st *stage) choose(ctx context.Context, c *Cycle) (filter string, err error) {
+	st.produce(c)
+	for attempt := 1; ; attempt++ {
+		if err := ctx.Err(); err != nil {
+			return "", err
+		}
+		if c.pool.Snapshot().layout != c.Snapshot.layout {
+			return "", errLayout
+		}
+		var x *Explanation
+		if r := c.Request; r.Explain {
+			x = &Explanation{Model: r.Model, Adapter: r.Adapter, Stage: st.name, PromptTokens: c.PromptTokens, Attempts: c.restarts + attempt}
+		}
+		slots, filter, err := st.candidates(c, x)
+		if err != nil {
+			return filter, err
+		}
+		scores := st.score(c, slots, x)
+		ranked := st.rank(c, slots, scores)
+		slot := slots[ranked[0]]
+		prefill, kv := st.charges(c, slot, c.prefillTaken())
+		charge, ok := c.pool.ledger.take(slot, c.loads[slot], prefill, kv)
+		if !ok {
+			continue // more was placed there since the ledger was read: choose again, knowing it
+		}
+		c.legs = append(c.legs, leg{stage: st, score: scores[ranked[0]], charge: charge, explanation: x})
+		l := &c.legs[len(c.legs)-1]
+		for _, i := range ranked {
+			l.push(c, slots[i])
+		}
+		x.rank(ranked)
+		return "", nil
+	}
+}
+
+// charges returns the tokens that an endpoint of the stage is charged with.
+func (st *stage) charges(c *Cycle, slot Slot, prefillTaken bool) (prefill, kv int) {
+	if st.takes&Prefill != 0 || st.primary() && !prefillTaken {
+		prefill = c.Uncached(slot)
+	}
+	if st.holdsKV() {
+		kv = c.PromptTokens
+	}
+	return prefill, kv
+}
+
+// decide tells the plugins what was chosen and hands the legs over to the decision.
+func (p *plan) decide(c *Cycle) Decision {
+	for i := range c.legs {
+		l := &c.legs[i]
+		if len(c.legs) > 1 {
+			c.enter(l.stage)
+			l.stage.produce(c)
+		}
+		c.Source = Source{}
+		for _, committer := range l.stage.committers {
+			committer.Commit(c, l.places[0].slot)
+		}
+		l.source = c.Source
+	}
+	primary := 0
+	for i := range c.legs {
+		if c.legs[i].stage.primary() {
+			primary = i
+		}
+	}
+	l := &c.legs[primary]
+	relieved := c.prefillTaken()
+	if relieved {
+		c.pool.ledger.prefilled(&l.charge)
+	}
+	d := l.decision(c.Request, c.pool.reservation(l.charge))
+	if len(c.legs) > 1 {
+		a := d.Reservation.account
+		a.mu.Lock()
+		a.relieved = relieved
+		for i := range c.legs {
+			if i != primary {
+				a.legs = append(a.legs, heldLeg{c.legs[i], c.pool.reservation(c.legs[i].charge)})
+			}
+		}
+		a.mu.Unlock()
+	}
+	d.Explanation.stages(p, c.legs)
+	clear(c.legs)
+	c.legs = c.legs[:0]
+	return d
+}
+
+// produce fills in what the stage's plugins need, unless an earlier stage's producers were the same.
+func (st *stage) produce(c *Cycle) {
+	if c.produced == st.produces {
+		return
+	}
+	c.produced = st.produces
 	n := c.Snapshot.Len()
 	c.loads = resize(c.loads, n)
 	c.counted = [counts]bool{}
@@ -210,22 +286,21 @@ func (s *Scheduler) produce(c *Cycle) {
 	c.Match.Cached = resize(c.Match.Cached, n)
 	clear(c.Match.Cached)
 	c.Match.Media = c.Match.Media[:0]
-	for _, p := range s.profile.Producers {
+	for _, p := range st.profile.Producers {
 		p.Produce(c)
 	}
 }
 
-// candidates freezes the ledger and filters the endpoints that serve the model.
-func (s *Scheduler) candidates(c *Cycle, x *Explanation) ([]Slot, error) {
+// candidates freezes the ledger and filters the endpoints that serve the model. It names the filter that left none.
+func (st *stage) candidates(c *Cycle, x *Explanation) (slots []Slot, filter string, err error) {
 	c.counted = [counts]bool{}
-	r := c.Request
-	able, known := c.Snapshot.candidates(r.Model, r.Adapter)
+	able, known := c.Snapshot.candidates(c.Request.Model, c.Request.Adapter)
 	if !known {
-		return nil, &PickError{Model: r.Model, Adapter: r.Adapter, Err: ErrUnknownModel}
+		return nil, "", ErrUnknownModel
 	}
-	slots := resize(c.slots, len(able))[:0]
+	slots = resize(c.slots, len(able))[:0]
 	for _, slot := range able {
-		l := s.pool.ledger.read(slot)
+		l := c.pool.ledger.read(slot)
 		// A slot of another generation is changing hands: the snapshot that says so is about to be published.
 		if l.generation() == uint16(c.Snapshot.generations[slot]) && l.requests() < maxRequest {
 			c.loads[slot] = l
@@ -233,33 +308,32 @@ func (s *Scheduler) candidates(c *Cycle, x *Explanation) ([]Slot, error) {
 		}
 	}
 	c.slots = slots
-	last := ""
-	for i, f := range s.profile.Filters {
+	for i, f := range st.profile.Filters {
 		if len(slots) == 0 {
 			break
 		}
 		x.before(slots)
 		slots = f.Filter(c, slots)
-		last = s.names.filters[i]
-		x.removed(c, last, slots)
+		filter = st.filters[i]
+		x.removed(c, filter, slots)
 	}
 	if len(slots) == 0 {
-		return nil, &PickError{Model: r.Model, Adapter: r.Adapter, Filter: last, Err: ErrNoEndpoint}
+		return nil, filter, ErrNoEndpoint
 	}
 	x.candidates(c, slots)
-	return slots, nil
+	return slots, "", nil
 }
 
 // score returns the weighted mean of the scores of each slot. Where a scorer abstains it counts as the mean of what it
 // gave the others, and where it abstains for all it does not count.
-func (s *Scheduler) score(c *Cycle, slots []Slot, x *Explanation) []float64 {
+func (st *stage) score(c *Cycle, slots []Slot, x *Explanation) []float64 {
 	c.scores, c.sums = resize(c.scores, len(slots)), resize(c.sums, len(slots))
 	scores, sums := c.scores, c.sums
 	clear(sums)
 	weight := 0.0
-	for i, w := range s.profile.Scorers {
+	for i, w := range st.profile.Scorers {
 		w.Scorer.Score(c, slots, scores)
-		x.scored(s.names.scorers[i], w.Weight, scores)
+		x.scored(st.scorers[i], w.Weight, scores)
 		abstained := 0
 		for j, v := range scores {
 			if v >= 0 && v <= 1 {
@@ -307,10 +381,10 @@ func fill(sums, scores []float64, weight float64) {
 	}
 }
 
-func (s *Scheduler) rank(c *Cycle, slots []Slot, scores []float64) []int {
+func (st *stage) rank(c *Cycle, slots []Slot, scores []float64) []int {
 	ranked := c.ranked[:0]
-	if s.profile.Picker != nil {
-		ranked = s.profile.Picker.Pick(c, slots, scores, ranked)
+	if st.profile.Picker != nil {
+		ranked = st.profile.Picker.Pick(c, slots, scores, ranked)
 		ranked = slices.DeleteFunc(ranked, func(i int) bool { return i < 0 || i >= len(slots) })
 	}
 	if len(ranked) == 0 {

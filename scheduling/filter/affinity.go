@@ -39,10 +39,10 @@ type Topology struct {
 
 // Filter implements scheduling.Filter.
 func (f *Topology) Filter(c *scheduling.Cycle, slots []scheduling.Slot) []scheduling.Slot {
-	if c.Request.Peer == nil {
+	if c.Peer == nil {
 		return slots
 	}
-	around := f.places.Of(c.Snapshot, f.Labels.Places).Around(c.Request.Peer)
+	around := f.places.Of(c.Snapshot, f.Labels.Places).Around(c.Peer)
 	least := f.Min
 	if least == scheduling.Anywhere {
 		least = scheduling.SameHost

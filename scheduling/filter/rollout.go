@@ -64,7 +64,7 @@ func (f *Rollout) derive(s *scheduling.Snapshot) revisions {
 func (f *Rollout) Filter(c *scheduling.Cycle, slots []scheduling.Slot) []scheduling.Slot {
 	r := f.revisions.Of(c.Snapshot, f.derive)
 	revision, ok := "", false
-	if peer := c.Request.Peer; peer != nil {
+	if peer := c.Peer; peer != nil {
 		revision, ok = peer.Labels[f.Label], true
 	} else {
 		revision, ok = f.draw(c, r, slots)

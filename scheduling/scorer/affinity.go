@@ -170,11 +170,11 @@ type Topology struct {
 
 // Score implements scheduling.Scorer.
 func (s *Topology) Score(c *scheduling.Cycle, slots []scheduling.Slot, scores []float64) {
-	if c.Request.Peer == nil {
+	if c.Peer == nil {
 		abstain(scores)
 		return
 	}
-	around := s.places.Of(c.Snapshot, s.Labels.Places).Around(c.Request.Peer)
+	around := s.places.Of(c.Snapshot, s.Labels.Places).Around(c.Peer)
 	for i, slot := range slots {
 		scores[i] = proximityScores[around.At(slot)]
 	}

@@ -182,10 +182,10 @@ func (l Links) rates() [scheduling.SameHost + 1]float64 {
 
 // Add implements Term.
 func (t *TransferTime) Add(c *scheduling.Cycle, slots []scheduling.Slot, costs []float64) {
-	if c.Request.Peer == nil {
+	if c.Peer == nil {
 		return
 	}
-	around := t.places.Of(c.Snapshot, t.Labels.Places).Around(c.Request.Peer)
+	around := t.places.Of(c.Snapshot, t.Labels.Places).Around(c.Peer)
 	perToken := t.BytesPerSecond.rates()
 	for at, rate := range perToken {
 		perToken[at] = t.BytesPerToken / rate
@@ -195,7 +195,7 @@ func (t *TransferTime) Add(c *scheduling.Cycle, slots []scheduling.Slot, costs [
 		if t.ToPeer {
 			tokens = c.PromptTokens
 		}
-		if tokens > 0 && c.Endpoint(slot).ID != c.Request.Peer.ID {
+		if tokens > 0 && c.Endpoint(slot).ID != c.Peer.ID {
 			costs[i] += t.Seconds + float64(tokens)*perToken[around.At(slot)]
 		}
 	}
