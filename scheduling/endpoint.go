@@ -7,6 +7,7 @@ import (
 	"net"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -23,6 +24,58 @@ const (
 	Decode
 	Encode
 )
+
+var phases = [...]struct {
+	phase Role
+	name  string
+}{{Encode, "encode"}, {Prefill, "prefill"}, {Decode, "decode"}}
+
+// String returns the phases joined by hyphens, as in "prefill-decode"; the zero Role is "all".
+func (r Role) String() string {
+	if r == 0 {
+		return "all"
+	}
+	var names []string
+	for _, p := range phases {
+		if r&p.phase != 0 {
+			names = append(names, p.name)
+			r &^= p.phase
+		}
+	}
+	if r != 0 {
+		names = append(names, fmt.Sprintf("%#x", uint8(r)))
+	}
+	return strings.Join(names, "-")
+}
+
+// MarshalText implements encoding.TextMarshaler.
+func (r Role) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler. It takes what String returns, the phases in any order, and "both" for
+// prefill-decode: the values of llm-d's label llm-d.ai/role.
+func (r *Role) UnmarshalText(text []byte) error {
+	switch string(text) {
+	case "all":
+		*r = 0
+		return nil
+	case "both":
+		*r = Prefill | Decode
+		return nil
+	}
+	var role Role
+next:
+	for name := range strings.SplitSeq(string(text), "-") {
+		for _, p := range phases {
+			if name == p.name && role&p.phase == 0 {
+				role |= p.phase
+				continue next
+			}
+		}
+		return fmt.Errorf("role %q: want all, both, or some of encode, prefill and decode joined by hyphens", text)
+	}
+	*r = role
+	return nil
+}
 
 // Takes reports whether an endpoint of role r takes the phase.
 func (r Role) Takes(phase Role) bool { return r == 0 || r&phase == phase }

@@ -106,7 +106,7 @@ func (p *problems) stages(list []Stage) []stage {
 			p.add("%soptional: the primary stage is not", path)
 		}
 		if s.Takes&^(Prefill|Decode|Encode) != 0 {
-			p.add("%stakes %#x: unknown phase", path, uint8(s.Takes))
+			p.add("%stakes %v: unknown phase", path, s.Takes)
 		}
 	}
 	for i, s := range list {

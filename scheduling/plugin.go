@@ -22,6 +22,13 @@ type Committer interface {
 	Commit(c *Cycle, chosen Slot)
 }
 
+// Inheritor is a plugin that can go on with what another of its type has learned. A new configuration that only changes the
+// parameters of a plugin calls Inherit on the new one before it is used; the old one may still be in use then, and for a while
+// after.
+type Inheritor interface {
+	Inherit(old any)
+}
+
 // Filter keeps some of the slots: it returns a prefix of the slice that it was given, rearranged as it likes
 // (slices.DeleteFunc does just that).
 type Filter interface {
@@ -42,16 +49,16 @@ type Picker interface {
 
 // Weighted is a scorer and its weight relative to the others of its profile. Weight 0 means 1.
 type Weighted struct {
-	Scorer Scorer
-	Weight float64
+	Scorer Scorer  `json:"scorer"`
+	Weight float64 `json:"weight,omitempty"`
 }
 
 // Profile is a way to choose. All plugins must be safe for concurrent use. The zero Profile chooses the endpoint with
 // the fewest requests in flight.
 type Profile struct {
-	Producers []Producer
-	Filters   []Filter
-	Scorers   []Weighted
+	Producers []Producer `json:"producers,omitempty"`
+	Filters   []Filter   `json:"filters,omitempty"`
+	Scorers   []Weighted `json:"scorers,omitempty"`
 	// Picker nil orders by score, ties by the fewest requests in flight and then at random.
-	Picker Picker
+	Picker Picker `json:"picker,omitempty"`
 }

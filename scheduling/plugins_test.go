@@ -182,3 +182,23 @@ func FuzzSessionTokens(f *testing.F) {
 		}
 	})
 }
+
+func TestRolesAreWords(t *testing.T) {
+	for text, want := range map[string]scheduling.Role{
+		"all": 0, "both": scheduling.Prefill | scheduling.Decode, "decode": scheduling.Decode, "prefill-decode": scheduling.Prefill | scheduling.Decode,
+		"encode-prefill-decode": scheduling.Encode | scheduling.Prefill | scheduling.Decode, "prefill-encode": scheduling.Prefill | scheduling.Encode,
+	} {
+		var role, again scheduling.Role
+		require.NoError(t, role.UnmarshalText([]byte(text)))
+		require.Equal(t, want, role, text)
+		require.NoError(t, again.UnmarshalText([]byte(role.String())))
+		require.Equal(t, want, again, text)
+	}
+	for _, text := range []string{"", "Decode", "decode-", "decode-decode", "decode,prefill"} {
+		role := scheduling.Decode
+		require.ErrorContains(t, role.UnmarshalText([]byte(text)), "joined by hyphens")
+		require.Equal(t, scheduling.Decode, role)
+	}
+	require.Equal(t, "encode-0x40", (scheduling.Encode | 64).String())
+	require.ErrorContains(t, scheduling.Options{Stages: []scheduling.Stage{{}}, MaxMetricAge: -1}.Validate(), "stages[0].name: empty")
+}

@@ -22,13 +22,19 @@ const MaxRanked = 4
 // Options are the parameters of a Scheduler. The zero value balances requests in flight.
 type Options struct {
 	// Profile chooses where a request runs as a whole.
-	Profile Profile
+	Profile Profile `json:"profile,omitzero"`
 	// Stages, if there are any, take the place of Profile: each chooses an endpoint for its part of the request.
-	Stages []Stage
+	Stages []Stage `json:"stages,omitempty"`
 	// MaxMetricAge is the age from which a metric counts as missing; 0 means DefaultMaxMetricAge.
-	MaxMetricAge time.Duration
+	MaxMetricAge time.Duration `json:"maxMetricAge,omitempty"`
 	// Seed makes random choices repeatable; 0 draws one.
-	Seed uint64
+	Seed uint64 `json:"seed,omitempty"`
+}
+
+// Validate reports every problem with the options.
+func (o Options) Validate() error {
+	_, err := new(Scheduler).compile(o)
+	return err
 }
 
 // Errors of Pick; a *PickError wraps one of them.

@@ -6,21 +6,21 @@ package scheduling
 // other stage takes over. Where the list says nothing else by After, stages run in its order.
 type Stage struct {
 	// Name is unique in the scheduler.
-	Name string
+	Name string `json:"name"`
 	// Profile chooses the endpoint. Producers that several stages have, the same values in the same order, run once a pick.
-	Profile Profile
+	Profile Profile `json:"profile,omitzero"`
 	// After names the stages that are chosen before this one. Cycle.Peer is the choice of the first of them that ran.
-	After []string
+	After []string `json:"after,omitempty"`
 	// When says whether the stage runs for a request; nil means always. It must be nil for the primary stage.
-	When Condition
+	When Condition `json:"when,omitempty"`
 	// Optional lets the request do without the stage where it finds no endpoint; else the pick fails. The primary stage
 	// cannot be optional.
-	Optional bool
+	Optional bool `json:"optional,omitempty"`
 	// Takes is which phases the stage takes over from the primary one, and so what its endpoint is charged with: one that
 	// takes Prefill the uncached tokens of the prompt and its KV memory, one that takes Decode the KV memory, any other the
 	// request alone. An endpoint of the primary stage is charged with the prompt's KV memory, and with its prefill where no
 	// stage took that.
-	Takes Role
+	Takes Role `json:"takes,omitempty"`
 }
 
 // Condition decides whether a stage runs. It is asked after the stages that the stage comes after have been chosen, and

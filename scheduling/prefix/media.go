@@ -69,6 +69,13 @@ func (p *Media) Commit(c *scheduling.Cycle, chosen scheduling.Slot) {
 	}
 }
 
+// Inherit implements scheduling.Inheritor: it goes on with the index of another Media.
+func (p *Media) Inherit(old any) {
+	if o, ok := old.(*Media); ok && p.Index == nil {
+		p.Index = o.Index
+	}
+}
+
 // Validate implements scheduling.Validator.
 func (p *Media) Validate() error {
 	var problems []error

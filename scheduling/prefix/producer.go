@@ -2,6 +2,8 @@ package prefix
 
 import (
 	"cmp"
+	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 
@@ -18,9 +20,14 @@ const (
 // Producer fills a pick's Match from an index and records the choice in it. Use it by pointer.
 type Producer struct {
 	// Index is shared by all producers of one pool.
-	Index *Index
+	Index *Index `json:"-"`
 	// BlockTokens and CacheBlocks stand in for what an endpoint has not said; 0 means the defaults.
-	BlockTokens, CacheBlocks int
+	BlockTokens int `json:"blockTokens,omitempty"`
+	CacheBlocks int `json:"cacheBlocks,omitempty"`
+	// Fixed makes them count whatever endpoints say.
+	Fixed bool `json:"fixed,omitempty"`
+	// MaxTokens is how much of a prompt counts, from its start; 0 means all of it.
+	MaxTokens int `json:"maxTokens,omitempty"`
 
 	members members
 }
@@ -51,7 +58,7 @@ func (p *Producer) Produce(c *scheduling.Cycle) {
 	c.Match.Known = true
 	for i := range l.sizes {
 		size := &l.sizes[i]
-		if chain := c.Chain(size.tokens, hashPrompt); len(chain) > 0 {
+		if chain := p.chain(c, size.tokens); len(chain) > 0 {
 			p.Index.Match(chain, size.tokens, size.among, c.Match.Cached)
 		}
 	}
@@ -60,7 +67,39 @@ func (p *Producer) Produce(c *scheduling.Cycle) {
 // Commit implements scheduling.Committer.
 func (p *Producer) Commit(c *scheduling.Cycle, chosen scheduling.Slot) {
 	l := p.layout(c.Snapshot)
-	p.Index.Insert(chosen, c.Snapshot.Generation(chosen), c.Chain(l.blockTokens[chosen], hashPrompt))
+	p.Index.Insert(chosen, c.Snapshot.Generation(chosen), p.chain(c, l.blockTokens[chosen]))
+}
+
+// Inherit implements scheduling.Inheritor: it goes on with the index of another Producer.
+func (p *Producer) Inherit(old any) {
+	if o, ok := old.(*Producer); ok && p.Index == nil {
+		p.Index = o.Index
+	}
+}
+
+// Validate implements scheduling.Validator.
+func (p *Producer) Validate() error {
+	var problems []error
+	if p.Index == nil {
+		problems = append(problems, errors.New("index: nil"))
+	}
+	for _, field := range []struct {
+		name  string
+		value int
+	}{{"blockTokens", p.BlockTokens}, {"cacheBlocks", p.CacheBlocks}, {"maxTokens", p.MaxTokens}} {
+		if field.value < 0 {
+			problems = append(problems, fmt.Errorf("%s %d: negative", field.name, field.value))
+		}
+	}
+	return errors.Join(problems...)
+}
+
+func (p *Producer) chain(c *scheduling.Cycle, blockTokens int) []uint64 {
+	chain := c.Chain(blockTokens, hashPrompt)
+	if p.MaxTokens > 0 {
+		chain = chain[:min(len(chain), p.MaxTokens/blockTokens)]
+	}
+	return chain
 }
 
 func hashPrompt(dst []uint64, r *scheduling.Request, blockTokens int) []uint64 {
@@ -73,6 +112,9 @@ func hashPrompt(dst []uint64, r *scheduling.Request, blockTokens int) []uint64 {
 
 func (p *Producer) layout(s *scheduling.Snapshot) *layout {
 	return p.members.layout(s, p.Index, func(e *scheduling.Endpoint) (blockTokens, cacheBlocks int) {
+		if p.Fixed {
+			return cmp.Or(p.BlockTokens, DefaultBlockTokens), cmp.Or(p.CacheBlocks, DefaultCacheBlocks)
+		}
 		return cmp.Or(e.BlockTokens, p.BlockTokens, DefaultBlockTokens), cmp.Or(e.CacheBlocks, p.CacheBlocks, DefaultCacheBlocks)
 	})
 }

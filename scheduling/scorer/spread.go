@@ -6,6 +6,7 @@ import (
 	"math"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/inferloom/inferloom/scheduling"
 )
@@ -129,8 +130,14 @@ type TenantSpread struct {
 	// WindowSeconds is for how long tokens count; 0 means 300.
 	WindowSeconds float64 `json:"windowSeconds,omitempty"`
 
+	use atomic.Pointer[tenants]
+}
+
+// tenants is what tenants have used.
+type tenants struct {
 	mu          sync.Mutex
-	tenants     map[string]*tenantUse
+	byName      map[string]*tenantUse
+	perSecond   float64 // steps
 	step        int64
 	least, most float64
 }
@@ -160,13 +167,23 @@ func (u *tenantUse) total() float64 {
 	return sum
 }
 
+func (s *TenantSpread) window() float64 { return cmp.Or(s.WindowSeconds, 300) }
+
+func (s *TenantSpread) tenants() *tenants {
+	if t := s.use.Load(); t != nil {
+		return t
+	}
+	s.use.CompareAndSwap(nil, &tenants{byName: map[string]*tenantUse{}, perSecond: windowSteps / s.window()})
+	return s.use.Load()
+}
+
 // Score implements scheduling.Scorer.
 func (s *TenantSpread) Score(c *scheduling.Cycle, slots []scheduling.Slot, scores []float64) {
 	if c.Request.Tenant == "" {
 		abstain(scores)
 		return
 	}
-	tokens, bucket := s.of(c.Request.Tenant, c.Now().Unix())
+	tokens, bucket := s.tenants().of(c.Request.Tenant, c.Now().Unix())
 	last := float64(len(slots) - 1)
 	place := min(tokens/bucket, last)
 	for i, slot := range slots {
@@ -175,69 +192,73 @@ func (s *TenantSpread) Score(c *scheduling.Cycle, slots []scheduling.Slot, score
 	}
 }
 
-func (s *TenantSpread) of(tenant string, now int64) (tokens, bucket float64) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.advance(now)
-	if u := s.tenants[tenant]; u != nil {
-		u.advance(s.step)
-		tokens = u.total()
-	}
-	return tokens, max(1000, (s.least+s.most)/2)
-}
-
 // Commit implements scheduling.Committer.
 func (s *TenantSpread) Commit(c *scheduling.Cycle, _ scheduling.Slot) {
-	s.add(c.Request.Tenant, float64(c.PromptTokens), c.Now().Unix())
+	s.tenants().add(c.Request.Tenant, float64(c.PromptTokens), c.Now().Unix())
 }
 
 // Used says that a tenant was given output tokens, at a time in seconds since 1970.
 func (s *TenantSpread) Used(tenant string, outputTokens int, unix int64) {
-	s.add(tenant, cmp.Or(s.OutputWeight, 2)*float64(max(outputTokens, 0)), unix)
+	s.tenants().add(tenant, cmp.Or(s.OutputWeight, 2)*float64(max(outputTokens, 0)), unix)
 }
 
-func (s *TenantSpread) add(tenant string, tokens float64, now int64) {
+// Inherit implements scheduling.Inheritor: it shares what tenants have used with another TenantSpread of the same window.
+func (s *TenantSpread) Inherit(old any) {
+	if o, ok := old.(*TenantSpread); ok && o.window() == s.window() {
+		s.use.Store(o.tenants())
+	}
+}
+
+func (t *tenants) of(tenant string, now int64) (tokens, bucket float64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.advance(now)
+	if u := t.byName[tenant]; u != nil {
+		u.advance(t.step)
+		tokens = u.total()
+	}
+	return tokens, max(1000, (t.least+t.most)/2)
+}
+
+func (t *tenants) add(tenant string, tokens float64, now int64) {
 	if tenant == "" {
 		return
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.advance(now)
-	u := s.tenants[tenant]
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.advance(now)
+	u := t.byName[tenant]
 	if u == nil {
-		if s.tenants == nil {
-			s.tenants = map[string]*tenantUse{}
-		}
-		u = &tenantUse{step: s.step}
-		s.tenants[tenant] = u
+		u = &tenantUse{step: t.step}
+		t.byName[tenant] = u
 	}
-	u.advance(s.step)
-	u.tokens[s.step%windowSteps] += tokens
+	u.advance(t.step)
+	u.tokens[t.step%windowSteps] += tokens
 	total := u.total()
-	if len(s.tenants) == 1 {
-		s.least = total
+	if len(t.byName) == 1 {
+		t.least = total
 	}
-	s.least, s.most = min(s.least, total), max(s.most, total)
+	t.least, t.most = min(t.least, total), max(t.most, total)
 }
 
 // advance moves to the step of a time, forgets tenants that used nothing in the window, and counts the others anew.
-func (s *TenantSpread) advance(now int64) {
-	step := int64(float64(now) * windowSteps / cmp.Or(s.WindowSeconds, 300))
-	if step <= s.step {
+func (t *tenants) advance(now int64) {
+	step := int64(float64(now) * t.perSecond)
+	if step <= t.step {
 		return
 	}
-	s.step, s.least, s.most = step, math.Inf(1), 0
-	for tenant, u := range s.tenants {
+	t.step, t.least, t.most = step, math.Inf(1), 0
+	for tenant, u := range t.byName {
 		u.advance(step)
 		total := u.total()
 		if total == 0 {
-			delete(s.tenants, tenant)
+			delete(t.byName, tenant)
 			continue
 		}
-		s.least, s.most = min(s.least, total), max(s.most, total)
+		t.least, t.most = min(t.least, total), max(t.most, total)
 	}
-	if len(s.tenants) == 0 {
-		s.least = 0
+	if len(t.byName) == 0 {
+		t.least = 0
 	}
 }
 
