@@ -19,8 +19,11 @@ const module = "github.com/inferloom/inferloom"
 var cores = map[string][]string{
 	"accel": {},
 
-	"scheduling":               {},
-	"scheduling/condition":     {"scheduling"},
+	"scheduling":           {},
+	"scheduling/condition": {"scheduling"},
+	"scheduling/config": {
+		"scheduling", "scheduling/condition", "scheduling/filter", "scheduling/picker", "scheduling/prefix", "scheduling/scorer", "kvcache/blockhash",
+	},
 	"scheduling/enginemetrics": {"scheduling"},
 	"scheduling/filter":        {"scheduling"},
 	"scheduling/scorer":        {"scheduling"},
@@ -46,7 +49,7 @@ var cores = map[string][]string{
 }
 
 // libraries may be imported by cores.
-var libraries = []string{"github.com/zeebo/xxh3", "github.com/klauspost/cpuid/v2", "github.com/sony/gobreaker/v2"}
+var libraries = []string{"github.com/zeebo/xxh3", "github.com/klauspost/cpuid/v2", "github.com/sony/gobreaker/v2", "go.yaml.in/yaml/v3"}
 
 // leaves are the heavy dependencies, each allowed in the packages whose job it is and in nothing else outside examples.
 var leaves = map[string][]string{
@@ -60,6 +63,7 @@ var leaves = map[string][]string{
 	"go.opentelemetry.io":                     nil,
 	"github.com/hashicorp/memberlist":         nil,
 	"github.com/sony/gobreaker/v2":            {"kvcache/token/remote"},
+	"go.yaml.in/yaml/v3":                      {"scheduling/config"},
 	"github.com/stretchr/testify":             {"internal/testenv"},
 	"github.com/google/go-cmp":                nil,
 	"go.uber.org/goleak":                      nil,

@@ -16,7 +16,7 @@ import (
 // load.
 type Cost struct {
 	// Terms are added; one that is not known of an endpoint counts there as its mean over the others.
-	Terms []Term `json:"-"`
+	Terms []Term `json:"terms"`
 	// HalfAt is the cost that scores 0.5; 0 means 1.
 	HalfAt float64 `json:"halfAt,omitempty"`
 }
