@@ -133,8 +133,8 @@ var llmdTypes = map[string]func(*parameters) *part{
 	"prefill-filter":                       roleFilter(scheduling.Prefill, true),
 	"encode-filter":                        roleFilter(scheduling.Encode, true),
 	"label-selector-filter":                selector,
-	"session-affinity-filter":              func(p *parameters) *part { return &part{filter: p.pinned()} },
-	"multicluster-session-affinity-filter": func(p *parameters) *part { return &part{filter: p.pinned()} },
+	"session-affinity-filter":              func(p *parameters) *part { return &part{filter: p.affinity()} },
+	"multicluster-session-affinity-filter": func(p *parameters) *part { return &part{filter: p.affinity()} },
 	"endpoint-attribute-filter":            attributeFilter,
 	"utilization-filter":                   utilization,
 	"prefix-cache-affinity-filter":         prefixAffinity,
@@ -211,7 +211,7 @@ var llmdTypes = map[string]func(*parameters) *part{
 		p.into(&v)
 		return matched(part{scorer: new(scorer.ColdLRU)}, cmp.Or(v.Producer, v.Name))
 	},
-	"session-affinity-scorer": func(p *parameters) *part { return &part{scorer: p.pinned()} },
+	"session-affinity-scorer": func(p *parameters) *part { return &part{scorer: p.affinity()} },
 	"header-label-affinity-scorer": func(p *parameters) *part {
 		s := new(scorer.HeaderLabel)
 		p.into(s)
@@ -368,22 +368,46 @@ func selector(p *parameters) *part {
 	return &part{filter: f}
 }
 
-func (p *parameters) pinned() *pinned {
+// affinity is what both of llm-d's plugins for sessions do: by the token that a client brings, or by what the server remembers.
+func (p *parameters) affinity() interface {
+	scheduling.Filter
+	scheduling.Scorer
+} {
 	var v struct {
 		Strategy string `json:"strategy"`
 		Encoded  struct {
 			Header string `json:"header"`
 		} `json:"encodedEndpointHeaderConfig"`
-		Session *yaml.Node `json:"sessionIdConfig"`
-		Profile string     `json:"profileName"` // the profile that the plugin is in, here
+		Session struct {
+			Sources []struct {
+				Header    string `json:"header"`
+				Attribute string `json:"attribute"`
+				Producer  string `json:"producer"`
+			} `json:"sources"`
+			TTL   float64 `json:"evictionTtlSeconds"`
+			Sweep float64 `json:"evictionSweepSeconds"` // nothing sweeps here
+		} `json:"sessionIdConfig"`
+		Profile string `json:"profileName"` // the profile that the plugin is in, here
 	}
 	p.into(&v)
-	if v.Strategy != "" && v.Strategy != "encoded_endpoint_header" {
-		p.problem("strategy", "%q is not supported: there are no bindings of sessions on the server here; see scorer.Session", v.Strategy)
-	} else if v.Session != nil {
-		p.problem("sessionIdConfig", "not supported")
+	switch v.Strategy {
+	case "", "encoded_endpoint_header":
+		return &pinned{header: cmp.Or(v.Encoded.Header, "x-session-token")}
+	case "session_id":
+	default:
+		p.problem("strategy", "%q: want encoded_endpoint_header or session_id", v.Strategy)
 	}
-	return &pinned{header: cmp.Or(v.Encoded.Header, "x-session-token")}
+	s := &scorer.SessionBinding{TTLSeconds: v.Session.TTL}
+	for i, source := range v.Session.Sources {
+		if source.Header == "" {
+			p.problem("sessionIdConfig.sources", "[%d]: want a header: requests have no attributes here", i)
+		}
+		s.Headers = append(s.Headers, source.Header)
+	}
+	if len(s.Headers) == 0 {
+		s.Headers = []string{"x-session-id"}
+	}
+	return s
 }
 
 type threshold struct {

@@ -196,7 +196,7 @@ plugins:
 - {type: utilization-detector}
 - {type: inflight-load-producer, parameters: {addEstimatedOutputTokens: true}}
 - {type: prefix-cache-scorer, parameters: {prefixMatchInfoProducerName: nobody}}
-- {type: session-affinity-filter, parameters: {strategy: session_id}}
+- {type: session-affinity-filter, parameters: {strategy: cookie, sessionIdConfig: {sources: [{attribute: agent}]}}}
 - {type: load-aware-scorer, parameters: {threshold: -1}}
 schedulingProfiles:
 - name: default
@@ -229,7 +229,7 @@ controlFlow: {}
 			"line 17: plugins[11].parameters: nonCachedTokens -1: negative",
 			`line 18: plugins[12].type: "utilization-detector" belongs to flowControl, which scheduling does not handle`,
 			"line 19: plugins[13].parameters.addEstimatedOutputTokens: true",
-			`line 21: plugins[15].parameters.strategy: "session_id" is not supported`,
+			`line 21: plugins[15].parameters.strategy: "cookie": want encoded`, "line 21: plugins[15].parameters.sessionIdConfig.sources: [0]: want a header",
 			"line 22: plugins[16].parameters.threshold: -1",
 			"line 26: schedulingProfiles[0].plugins[0].weight: -1: negative",
 			`line 27: schedulingProfiles[0].plugins[1].pluginRef: "prefix-based-pd-decider" is no filter, scorer or picker`,
@@ -293,6 +293,12 @@ func TestLLMDDefaults(t *testing.T) {
 	require.Negative(t, plan.Options.Profile.Filters[0].(filter.PrefixAffinity).MaxPenaltyMs, "0 means always")
 	require.Positive(t, plan.Options.Profile.Scorers[0].Scorer.(scorer.ActiveRequests).MaxBusy)
 	require.Less(t, plan.Options.Profile.Scorers[0].Scorer.(scorer.ActiveRequests).MaxBusy, 1e-300)
+
+	plan = load(t, header+`plugins:
+- {type: session-affinity-filter, parameters: {strategy: session_id, sessionIdConfig: {sources: [{header: a}, {header: b}], evictionTtlSeconds: 60}}}
+- {type: session-affinity-scorer, parameters: {strategy: session_id}}`)
+	require.Equal(t, &scorer.SessionBinding{TTLSeconds: 60, Headers: []string{"a", "b"}}, plan.Options.Profile.Filters[0])
+	require.Equal(t, &scorer.SessionBinding{Headers: []string{"x-session-id"}}, plan.Options.Profile.Scorers[0].Scorer)
 
 	plan = load(t, header+`plugins:
 - {type: context-length-aware, parameters: {enableFiltering: true}}

@@ -48,6 +48,7 @@ func BuiltIn() Types {
 			"prefix-affinity": func() scheduling.Filter { return new(filter.PrefixAffinity) },
 			"role":            func() scheduling.Filter { return new(filter.Role) },
 			"rollout":         func() scheduling.Filter { return new(filter.Rollout) },
+			"session-binding": func() scheduling.Filter { return new(scorer.SessionBinding) },
 			"topology":        func() scheduling.Filter { return new(filter.Topology) },
 		},
 		Scorers: map[string]func() scheduling.Scorer{
@@ -71,6 +72,7 @@ func BuiltIn() Types {
 			"ring":               func() scheduling.Scorer { return new(scorer.Ring) },
 			"running":            func() scheduling.Scorer { return new(scorer.Running) },
 			"session":            func() scheduling.Scorer { return new(scorer.Session) },
+			"session-binding":    func() scheduling.Scorer { return new(scorer.SessionBinding) },
 			"tenant-spread":      func() scheduling.Scorer { return new(scorer.TenantSpread) },
 			"token-load":         func() scheduling.Scorer { return new(scorer.TokenLoad) },
 			"topology":           func() scheduling.Scorer { return new(scorer.Topology) },

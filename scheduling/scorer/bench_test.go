@@ -28,7 +28,7 @@ func all() []scheduling.Scorer {
 		&scorer.WeightedLoad{Metric: scheduling.InFlightRequests, Capacity: scorer.Capacity{Label: "speed"}},
 		scorer.Prefix{LengthWeight: .5}, scorer.Media{}, scorer.LoRA{}, scorer.Pinned{}, scorer.Session{Bound: 1.25}, scorer.PrefixHash{},
 		&scorer.Ring{Bound: 1.25}, &scorer.HeaderLabel{Header: "h", Label: "rack"}, &scorer.Topology{},
-		&scorer.ContextLength{Label: "context"}, &scorer.ColdLRU{}, &scorer.TenantSpread{},
+		&scorer.ContextLength{Label: "context"}, &scorer.ColdLRU{}, &scorer.TenantSpread{}, &scorer.SessionBinding{},
 		scorer.Cost{Terms: []scorer.Term{scorer.TermFunc(func(c *scheduling.Cycle, slot scheduling.Slot) (float64, bool) {
 			return float64(c.Uncached(slot)), slot%10 != 0
 		})}},
