@@ -96,7 +96,7 @@ func writeTrace(t *testing.T) string {
 func TestTrace(t *testing.T) {
 	var stdout, stderr bytes.Buffer
 	// Seven engines and eight documents: in turn, a document comes to another engine each time.
-	err := run(t.Context(), []string{"-trace", writeTrace(t), "-duration", "5s", "-timescale", "25", "-engines", "7"}, &stdout, &stderr)
+	err := run(t.Context(), []string{"-trace", writeTrace(t), "-duration", "10s", "-timescale", "10", "-engines", "7"}, &stdout, &stderr)
 	require.NoError(t, err, stderr.String())
 	assert.Contains(t, stdout.String(), "7 SIMULATED engines")
 	assert.Contains(t, stdout.String(), "workload: 40 requests")
