@@ -2,6 +2,7 @@ package config_test
 
 import (
 	"errors"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -397,4 +398,23 @@ func FuzzLoad(f *testing.F) {
 			t.Fatal(err)
 		}
 	})
+}
+
+// What the guide shows can be loaded.
+func TestGuideLoads(t *testing.T) {
+	guide, err := os.ReadFile("../../docs/config.md")
+	require.NoError(t, err)
+	blocks := strings.Split(string(guide), "```yaml\n")[1:]
+	require.Len(t, blocks, 3)
+	for _, block := range blocks {
+		text, _, _ := strings.Cut(block, "```")
+		plan := load(t, text)
+		require.Empty(t, plan.Notes)
+		require.Empty(t, plan.External)
+	}
+	for _, name := range config.Presets() {
+		if name != "llm-d-gpu-utilization" { // which needs to be told what the metric is
+			load(t, "preset: "+name)
+		}
+	}
 }
