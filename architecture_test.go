@@ -29,7 +29,7 @@ var cores = map[string][]string{
 	"scheduling/scorer":        {"scheduling"},
 	"scheduling/picker":        {"scheduling"},
 	"scheduling/prefix":        {"scheduling", "kvcache/blockhash"},
-	"scheduling/policy":        {"scheduling", "scheduling/filter", "scheduling/picker", "scheduling/prefix", "scheduling/scorer", "kvcache/blockhash"},
+	"scheduling/policy":        {"scheduling", "scheduling/condition", "scheduling/filter", "scheduling/picker", "scheduling/prefix", "scheduling/scorer", "kvcache/blockhash"},
 
 	"kvcache/blockhash":    {},
 	"kvcache/events":       {"kvcache/events/internal/zmtp"},

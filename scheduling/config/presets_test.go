@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -320,6 +321,20 @@ func TestDefaultPresetIsTheDefaultPolicy(t *testing.T) {
 	plan, err := new(config.Loader).Load([]byte("preset: default"))
 	require.NoError(t, err)
 	require.Equal(t, describe(policy.Default(index)), describe(plan.Options.Profile))
+}
+
+func TestDisaggregatedPresetIsThePolicy(t *testing.T) {
+	index, err := prefix.New(prefix.Options{})
+	require.NoError(t, err)
+	plan, err := new(config.Loader).Load([]byte("preset: disaggregated"))
+	require.NoError(t, err)
+	for i, want := range policy.Disaggregated(index, index) {
+		got := plan.Options.Stages[i]
+		require.Equal(t, describe(want.Profile), describe(got.Profile))
+		require.Equal(t, fmt.Sprintf("%+v", want.When), strings.TrimPrefix(fmt.Sprintf("%+v", got.When), "&"))
+		want.Profile, got.Profile, want.When, got.When = scheduling.Profile{}, scheduling.Profile{}, nil, nil
+		require.Equal(t, want, got)
+	}
 }
 
 // describe returns a profile's plugins with their parameters.

@@ -85,7 +85,9 @@ type Index struct {
 	runs    []run
 	hashes  []uint64 // segments
 	holders atomic.Pointer[holders]
+	walks   sync.Pool
 
+	_            [128]byte  // what writers change is on cache lines of its own
 	mu           sync.Mutex // held by writers
 	byHolder     table      // run and slot -> lease, of those in more
 	more         []lease
@@ -96,8 +98,6 @@ type Index struct {
 	blocks       int      // summed over endpoints
 	open         int      // endpoints
 	path         []uint32 // scratch of Insert
-
-	walks sync.Pool
 }
 
 // free hands out numbers below max: those given back first, then ones never used.
