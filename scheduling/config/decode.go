@@ -1,10 +1,13 @@
 package config
 
 import (
+	"cmp"
 	"encoding"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"math"
 	"reflect"
 	"slices"
 	"strings"
@@ -63,6 +66,19 @@ func (d *decoder) problem(n *yaml.Node, path, format string, args ...any) {
 	d.problems = append(d.problems, p)
 }
 
+// err returns all problems, those with a line first, in order.
+func (d *decoder) err() error {
+	line := func(err error) int {
+		var p *Problem
+		if errors.As(err, &p) && p.Line > 0 {
+			return p.Line
+		}
+		return math.MaxInt
+	}
+	slices.SortStableFunc(d.problems, func(a, b error) int { return cmp.Compare(line(a), line(b)) })
+	return errors.Join(d.problems...)
+}
+
 // parse returns the root of the one document in a text, or nil if the text is empty.
 func parse(text []byte) (*yaml.Node, error) {
 	if len(text) > maxBytes {
@@ -71,12 +87,12 @@ func parse(text []byte) (*yaml.Node, error) {
 	dec := yaml.NewDecoder(strings.NewReader(string(text)))
 	var doc, more yaml.Node
 	if err := dec.Decode(&doc); err != nil {
-		if err.Error() == "EOF" {
+		if errors.Is(err, io.EOF) {
 			return nil, nil
 		}
 		return nil, &Problem{Err: errors.New(strings.TrimPrefix(err.Error(), "yaml: "))}
 	}
-	if err := dec.Decode(&more); err == nil {
+	if err := dec.Decode(&more); !errors.Is(err, io.EOF) {
 		return nil, &Problem{Line: more.Line, Err: errors.New("a second document")}
 	}
 	if len(doc.Content) == 0 || doc.Content[0].Tag == "!!null" {

@@ -86,6 +86,14 @@ profile:
 	require.NotSame(t, old, now)
 	require.Same(t, old.Index, now.Index)
 	require.Same(t, first.Plugin("no-hit-lru-scorer"), next.Plugin("no-hit-lru-scorer"))
+
+	first, err = loader.Load([]byte("preset: llm-d-precise"))
+	require.NoError(t, err)
+	next, err = loader.Reload(first, []byte("preset: llm-d-precise"))
+	require.NoError(t, err)
+	require.Equal(t, []string{"precise-prefix-cache-producer: an index of what was sent where stands in for one that engines' KV events feed; " +
+		"give the type in Loader.Types if the program has one"}, first.Notes)
+	require.Equal(t, first.Notes, next.Notes)
 }
 
 // No request is lost while plans are swapped under load.

@@ -2,8 +2,8 @@ package config
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"strconv"
@@ -77,7 +77,7 @@ func (s Section) Decode(v any) error {
 	}
 	d := &decoder{}
 	d.into(s.node, reflect.ValueOf(v).Elem(), s.Name)
-	return errors.Join(d.problems...)
+	return d.err()
 }
 
 // llmd is an EndpointPickerConfig on its way to a plan.
@@ -91,7 +91,7 @@ type llmd struct {
 }
 
 func (b *build) llmd(root *yaml.Node) error {
-	l := &llmd{build: b, d: &decoder{}, parts: map[string]*part{}, gates: map[string]bool{}, taken: map[string][]Plugin{}}
+	l := &llmd{build: b, d: &decoder{}, parts: map[string]*part{}, gates: maps.Clone(gates), taken: map[string][]Plugin{}}
 	var c pickerConfig
 	l.d.into(root, reflect.ValueOf(&c).Elem(), "")
 	switch c.APIVersion.text {
@@ -112,9 +112,6 @@ func (b *build) llmd(root *yaml.Node) error {
 }
 
 func (l *llmd) readGates(list []located) {
-	for name, standard := range gates {
-		l.gates[name] = standard
-	}
 	for i, g := range list {
 		if g.at.ShortTag() != "!!str" {
 			continue
@@ -169,17 +166,22 @@ func (l *llmd) part(name string, spec llmdSpec, path string) *part {
 		make, ok = llmdTypes[typ]
 	}
 	if !ok {
+		before := len(l.d.problems)
 		l.elsewhere(name, spec, path)
-		return &part{external: true}
+		return &part{failed: len(l.d.problems) > before}
 	}
 	in := instance{name: name, typ: typ, definition: l.d.definition(spec.Parameters)}
 	key := "llm-d " + name
 	old, had := l.old[key]
 	if had && old.typ == typ && old.definition == in.definition {
 		l.plan.instances[key] = old
+		l.plan.Notes = append(l.plan.Notes, old.plugin.(*part).notes...)
 		return old.plugin.(*part)
 	}
-	p := make(&parameters{llmd: l, node: spec.Parameters, path: path + ".parameters"})
+	given := &parameters{llmd: l, node: spec.Parameters, path: path + ".parameters", name: name}
+	p := make(given)
+	p.notes = given.notes
+	l.plan.Notes = append(l.plan.Notes, p.notes...)
 	if had && old.typ == typ {
 		if was := old.plugin.(*part); p.plugin() != nil && was.plugin() != nil {
 			inherit(p.plugin(), was.plugin())
@@ -201,20 +203,13 @@ func (l *llmd) part(name string, spec llmdSpec, path string) *part {
 
 // own finds a type of the program's own.
 func (l *llmd) own(typ string) (func(*parameters) *part, bool) {
-	types := l.loader.Types
 	var create func() any
-	switch {
-	case types.Producers[typ] != nil:
-		create = func() any { return types.Producers[typ]() }
-	case types.Filters[typ] != nil:
-		create = func() any { return types.Filters[typ]() }
-	case types.Scorers[typ] != nil:
-		create = func() any { return types.Scorers[typ]() }
-	case types.Pickers[typ] != nil:
-		create = func() any { return types.Pickers[typ]() }
-	case types.Conditions[typ] != nil:
-		create = func() any { return types.Conditions[typ]() }
-	default:
+	for _, k := range l.loader.Types.kinds() {
+		if create == nil {
+			create = k.types[typ]
+		}
+	}
+	if create == nil {
 		return nil, false
 	}
 	return func(p *parameters) *part {
@@ -341,7 +336,7 @@ func (l *llmd) assemble(entries []profileEntry, path string) *assembled {
 			l.d.problem(entry.Ref.at, at, "%q names no plugin", entry.Ref.text)
 			continue
 		case !p.inProfile():
-			if !p.external {
+			if !p.failed {
 				l.d.problem(entry.Ref.at, at, "%q is no filter, scorer or picker", entry.Ref.text)
 			}
 			continue
@@ -462,7 +457,7 @@ func (l *llmd) disaggregate(h *handler, names []string, profiles map[string]*ass
 	decide := func(ref, field, earlier string) scheduling.Condition {
 		p := l.parts[ref]
 		if p == nil || p.decider == nil {
-			if p == nil || !p.external {
+			if p == nil || !p.failed {
 				l.d.problem(nil, h.path+".deciders."+field, "%q names no decider", ref)
 			}
 			return nil
@@ -556,7 +551,7 @@ func (l *llmd) section(name string, n *yaml.Node, present, harmless bool) {
 	}
 	if err := take(s); err != nil {
 		if list, ok := err.(interface{ Unwrap() []error }); ok {
-			l.d.problems = append(l.d.problems, list.Unwrap()...)
+			l.d.problems = append(l.d.problems, list.Unwrap()...) // of Decode
 		} else {
 			l.d.problem(n, name, "%w", err)
 		}

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"math"
 	"reflect"
-	"strings"
 
 	"go.yaml.in/yaml/v3"
 
@@ -32,7 +31,8 @@ type part struct {
 	match, media            bool   // what it goes by
 	producerName            string // whose match
 	own                     bool   // of a type that llm-d does not have
-	external                bool   // not scheduling's
+	failed                  bool   // a problem is reported already
+	notes                   []string
 }
 
 func (p *part) inProfile() bool { return p.filter != nil || p.scorer != nil || p.picker != nil }
@@ -76,13 +76,18 @@ type handler struct {
 // parameters are those of one plugin.
 type parameters struct {
 	*llmd
-	node *yaml.Node
-	path string
+	node  *yaml.Node
+	path  string
+	name  string // the plugin's
+	notes []string
 }
 
 func (p *parameters) into(v any) { p.d.into(p.node, reflect.ValueOf(v).Elem(), p.path) }
 
 func (p *parameters) none() { p.into(new(struct{})) }
+
+// note says where the part is not quite what was asked for.
+func (p *parameters) note(text string) { p.notes = append(p.notes, p.name+": "+text) }
 
 func (p *parameters) problem(field, format string, args ...any) {
 	p.d.problem(p.node, p.path+"."+field, format, args...)
@@ -286,7 +291,7 @@ var llmdTypes = map[string]func(*parameters) *part{
 		p.into(&struct {
 			Port int `json:"primaryPort"`
 		}{})
-		p.note("%s: a data-parallel rank is an endpoint of its own here (Endpoint.Rank); nobody rewrites its port", p.path)
+		p.note("a data-parallel rank is an endpoint of its own here (Endpoint.Rank); nobody rewrites its port")
 		return &part{handler: &handler{}}
 	},
 	"disagg-profile-handler": disaggregation,
@@ -592,8 +597,7 @@ func precise(p *parameters) *part {
 		TTL         string          `json:"speculativeTTL"`
 	}{}
 	p.into(&v)
-	p.note("%s: an index of what requests were sent where stands in for one that engines' KV events feed; "+
-		"give the type in Loader.Types if the program has one", strings.TrimSuffix(p.path, ".parameters"))
+	p.note("an index of what was sent where stands in for one that engines' KV events feed; give the type in Loader.Types if the program has one")
 	return &part{producer: &prefix.Producer{BlockTokens: cmp.Or(v.Tokens.BlockSize, v.Tokens.Block)}, matches: true}
 }
 
@@ -608,7 +612,7 @@ func burst(p *parameters) *part {
 		Balance   string `json:"balanceBy"`
 	}{Block: 64, Max: -1}
 	p.into(&v)
-	p.note("%s: no window is waited for; a pick is in the prefix index at once, so equal prompts meet without one", strings.TrimSuffix(p.path, ".parameters"))
+	p.note("no window is waited for; a pick is in the prefix index at once, so equal prompts meet without one")
 	if v.Max >= 0 {
 		p.problem("maxPerReplica", "%d is not supported: use overload or prefix-cache-affinity-filter to spread a burst", v.Max)
 	}

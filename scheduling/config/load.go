@@ -110,7 +110,7 @@ func readFile(path string) ([]byte, error) {
 // build is a plan in the making.
 type build struct {
 	loader *Loader
-	kinds  map[reflect.Type]kind
+	kinds  []kind
 	old    map[string]instance
 	plan   *Plan
 }
@@ -159,8 +159,8 @@ func (b *build) read(text []byte, presets bool) error {
 
 // finish checks the plan as a whole, unless there are problems already that would show again.
 func (b *build) finish(d *decoder) error {
-	if len(d.problems) > 0 {
-		return errors.Join(d.problems...)
+	if err := d.err(); err != nil {
+		return err
 	}
 	if err := b.plan.Options.Validate(); err != nil {
 		return errors.Join(flatten(err)...)
@@ -192,27 +192,28 @@ func fieldOf(n *yaml.Node, name string) *yaml.Node {
 // entry makes the plugin that an entry of our own form describes: its type's name, or fields of which one is its type and the
 // others, except for its name and those that belong to the list it is in, its parameters.
 func (b *build) entry(d *decoder, t reflect.Type, n *yaml.Node, path string, reserved ...string) any {
-	k, ok := b.kinds[t]
-	if !ok {
+	i := slices.IndexFunc(b.kinds, func(k kind) bool { return k.is == t })
+	if i < 0 {
 		d.problem(n, path, "cannot be configured")
 		return nil
 	}
+	k := b.kinds[i]
 	typ, name := "", ""
 	parameters := &yaml.Node{Kind: yaml.MappingNode, Line: n.Line}
 	switch n.Kind {
 	case yaml.ScalarNode:
 		typ = n.Value
 	case yaml.MappingNode:
-		for i := 0; i+1 < len(n.Content); i += 2 {
-			switch key := n.Content[i].Value; {
+		d.fields(n, path, func(key string, at, value *yaml.Node) {
+			switch {
 			case key == "type":
-				d.into(n.Content[i+1], reflect.ValueOf(&typ).Elem(), join(path, "type"))
+				d.into(value, reflect.ValueOf(&typ).Elem(), join(path, key))
 			case key == "name":
-				d.into(n.Content[i+1], reflect.ValueOf(&name).Elem(), join(path, "name"))
+				d.into(value, reflect.ValueOf(&name).Elem(), join(path, key))
 			case !slices.Contains(reserved, key):
-				parameters.Content = append(parameters.Content, n.Content[i], n.Content[i+1])
+				parameters.Content = append(parameters.Content, at, value)
 			}
-		}
+		})
 	}
 	if typ == "" {
 		d.problem(n, path, "want the type of a %s, or fields of which one is its type", k.name)

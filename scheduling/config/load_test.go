@@ -83,7 +83,8 @@ stages:
 
 // keepNamed is a plugin of a program's own.
 type keepNamed struct {
-	ID string `json:"id"`
+	ID   string         `json:"id"`
+	More map[string]any `json:"more"`
 }
 
 func (k *keepNamed) Filter(c *scheduling.Cycle, slots []scheduling.Slot) []scheduling.Slot {
@@ -95,13 +96,13 @@ func TestOwnTypes(t *testing.T) {
 		Filters: map[string]func() scheduling.Filter{"named": func() scheduling.Filter { return new(keepNamed) }, "e1": func() scheduling.Filter { return only("e1") }},
 	}}
 	for _, text := range []string{
-		"profile: {filters: [{type: named, id: e2}, e1]}",
-		header + "plugins: [{type: named, parameters: {id: e2}}, {type: e1}]",
-		header + "plugins: [{type: named, name: x, parameters: {id: e2}}, {type: e1}]\nschedulingProfiles: [{name: p, plugins: [{pluginRef: x}, {pluginRef: e1}]}]",
+		"profile: {filters: [{type: named, id: e2, more: {a: [1, {b: true}], c: x}}, e1]}",
+		header + "plugins: [{type: named, parameters: {id: e2, more: {a: [1, {b: true}], c: x}}}, {type: e1}]",
+		header + "plugins: [{type: named, name: x, parameters: {id: e2, more: {a: [1, {b: true}], c: x}}}, {type: e1}]\nschedulingProfiles: [{name: p, plugins: [{pluginRef: x}, {pluginRef: e1}]}]",
 	} {
 		plan, err := loader.Load([]byte(text))
 		require.NoError(t, err)
-		require.Equal(t, []scheduling.Filter{&keepNamed{"e2"}, only("e1")}, plan.Options.Profile.Filters)
+		require.Equal(t, []scheduling.Filter{&keepNamed{"e2", map[string]any{"a": []any{1.0, map[string]any{"b": true}}, "c": "x"}}, only("e1")}, plan.Options.Profile.Filters)
 	}
 	_, err := loader.Load([]byte("profile: {filters: [{type: e1, id: x}]}"))
 	require.ErrorContains(t, err, `profile.filters[0]: filter "e1" takes no parameters`)
@@ -118,6 +119,9 @@ func TestProblems(t *testing.T) {
 		{"nothing but a comment", "# nothing", []string{"empty"}},
 		{"not YAML", "a: [", []string{"line 1"}},
 		{"a list", "[1]", []string{"line 1: want fields"}},
+		{"two documents, one broken", "profile: {}\n---\n[", []string{"a second document"}},
+		{"type twice", "profile: {filters: [{type: overload, type: role}]}", []string{"line 1: profile.filters[0].type: given twice"}},
+		{"a plugin that is none of scheduling's", header + "plugins: [{type: token-producer}]\nschedulingProfiles: [{name: p, plugins: [{pluginRef: token-producer}]}]", []string{`"token-producer" is no filter, scorer or picker`}},
 		{"two documents", "profile: {}\n---\nprofile: {}", []string{"line 2: a second document"}},
 		{"too large", strings.Repeat("#", 1<<20+1), []string{"1048577 bytes"}},
 		{"too deep", strings.Repeat("[", 100) + strings.Repeat("]", 100), []string{"want fields"}},

@@ -111,28 +111,25 @@ func (t Types) with(other Types) Types {
 	return t
 }
 
-// kind is one of the interfaces that plugins implement.
+// kind is one of the interfaces that plugins implement, and the types that there are of it.
 type kind struct {
+	is    reflect.Type
 	name  string
 	types map[string]func() any
 }
 
 func kindOf[T any](name string, types map[string]func() T) kind {
-	k := kind{name, map[string]func() any{}}
+	k := kind{reflect.TypeFor[T](), name, map[string]func() any{}}
 	for typ, make := range types {
 		k.types[typ] = func() any { return make() }
 	}
 	return k
 }
 
-func (t Types) kinds() map[reflect.Type]kind {
-	return map[reflect.Type]kind{
-		reflect.TypeFor[scheduling.Producer]():  kindOf("producer", t.Producers),
-		reflect.TypeFor[scheduling.Filter]():    kindOf("filter", t.Filters),
-		reflect.TypeFor[scheduling.Scorer]():    kindOf("scorer", t.Scorers),
-		reflect.TypeFor[scheduling.Picker]():    kindOf("picker", t.Pickers),
-		reflect.TypeFor[scheduling.Condition](): kindOf("condition", t.Conditions),
-		reflect.TypeFor[scorer.Term]():          kindOf("term", t.Terms),
+func (t Types) kinds() []kind {
+	return []kind{
+		kindOf("producer", t.Producers), kindOf("filter", t.Filters), kindOf("scorer", t.Scorers),
+		kindOf("picker", t.Pickers), kindOf("condition", t.Conditions), kindOf("term", t.Terms),
 	}
 }
 
