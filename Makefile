@@ -14,7 +14,7 @@ bench:
 	go test ./scheduling -run '^$$' -bench 'BenchmarkPick' -benchmem -count $(BENCH_COUNT)
 	go test ./scheduling/scorer ./scheduling/filter ./scheduling/prefix -run '^$$' -bench . -benchmem -count $(BENCH_COUNT)
 	go test ./gateway/... -run '^$$' -bench . -benchmem -count $(BENCH_COUNT)
-	go test ./kvcache/... ./moe/... ./accel ./scheduling/enginemetrics ./internal/engine ./internal/sim ./internal/workload ./internal/stats ./examples/loadtest -run '^$$' -bench . -benchmem -count $(BENCH_COUNT)
+	go test ./kvcache/... ./moe/... ./accel ./scheduling/enginemetrics ./scheduling/config ./internal/engine ./internal/sim ./internal/workload ./internal/stats ./examples/loadtest -run '^$$' -bench . -benchmem -count $(BENCH_COUNT)
 
 # Each fuzz target for a while.
 FUZZ_TIME ?= 30s
