@@ -194,5 +194,10 @@ func (p *problems) stage(path string, s Stage) stage {
 	return st
 }
 
-// nameOf is a plugin's type as a user wrote it: scorer.Queue.
-func nameOf(plugin any) string { return strings.TrimPrefix(fmt.Sprintf("%T", plugin), "*") }
+// nameOf is a plugin's type as a user wrote it: scorer.Queue. A plugin that only wraps another one may say so by Unwrap.
+func nameOf(plugin any) string {
+	if w, ok := plugin.(interface{ Unwrap() any }); ok {
+		plugin = w.Unwrap()
+	}
+	return strings.TrimPrefix(fmt.Sprintf("%T", plugin), "*")
+}

@@ -306,6 +306,18 @@ func (l *llmd) stages(c pickerConfig) {
 		l.d.problem(nil, "plugins", "no profile handler, though there are %d profiles", len(names))
 		return
 	}
+	if s := h.byHeader; s != nil && len(names) > 1 {
+		if !slices.Contains(names, s.standard) {
+			l.d.problem(nil, h.path+".defaultProfile", "%q is no profile", s.standard)
+		}
+		merged := *s
+		merged.names = names
+		for _, name := range names {
+			l.produce(profiles[name], name, false)
+		}
+		l.plan.Options.Profile = merged.merge(profiles)
+		return
+	}
 	if !h.disagg {
 		if len(names) > 1 {
 			l.d.problem(nil, "schedulingProfiles", "%d of them: %s takes one", len(names), handlers[0])

@@ -71,6 +71,7 @@ type handler struct {
 	disagg, prefillFirst          bool
 	decode, prefill, encode       string
 	prefillDecider, encodeDecider string
+	byHeader                      *profileSwitch
 }
 
 // parameters are those of one plugin.
@@ -294,6 +295,14 @@ var llmdTypes = map[string]func(*parameters) *part{
 		p.note("a data-parallel rank is an endpoint of its own here (Endpoint.Rank); nobody rewrites its port")
 		return &part{handler: &handler{}}
 	},
+	"header-profile-handler": func(p *parameters) *part {
+		v := struct {
+			Header  string `json:"headerName"`
+			Profile string `json:"defaultProfile"`
+		}{"EPP-Profile", "decode"}
+		p.into(&v)
+		return &part{handler: &handler{path: p.path, byHeader: &profileSwitch{header: v.Header, standard: v.Profile}}}
+	},
 	"disagg-profile-handler": disaggregation,
 	"always-disagg-pd-decider": func(p *parameters) *part {
 		p.none()
@@ -357,7 +366,6 @@ var unsupported = map[string]string{
 	"slo-headroom-tier-filter":   needsPrediction,
 	"latency-scorer":             needsPrediction,
 	"lora-load-state-scorer":     "engines do not report yet where adapters are that no request uses",
-	"header-profile-handler":     "run a scheduler for each profile over one pool, and choose between them",
 }
 
 func roleFilter(phase scheduling.Role, explicit bool) func(*parameters) *part {

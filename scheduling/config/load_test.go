@@ -343,6 +343,51 @@ schedulingProfiles: [{name: prefill}, {name: d}]`)
 	require.Equal(t, "d", plan.Options.Stages[0].Name)
 }
 
+// A header says which profile counts for a request.
+func TestProfilesByHeader(t *testing.T) {
+	plan := load(t, header+`plugins:
+- {type: header-profile-handler, parameters: {headerName: x-profile, defaultProfile: d}}
+- {type: prefill-filter}
+- {type: decode-filter}
+- {type: queue-scorer}
+- {type: prefix-cache-scorer}
+- {type: random-picker}
+schedulingProfiles:
+- {name: p, plugins: [{pluginRef: prefill-filter}, {pluginRef: prefix-cache-scorer}, {pluginRef: random-picker}]}
+- {name: d, plugins: [{pluginRef: decode-filter}, {pluginRef: queue-scorer}]}`)
+	pool, err := scheduling.NewPool(scheduling.PoolOptions{Endpoints: []scheduling.Endpoint{
+		{ID: "p", Address: "10.0.0.1:80", Role: scheduling.Prefill}, {ID: "d", Address: "10.0.0.2:80", Role: scheduling.Decode},
+	}})
+	require.NoError(t, err)
+	require.NoError(t, pool.Report(scheduling.State{Endpoint: "d", Values: []scheduling.Value{{Metric: scheduling.Waiting, Value: 1}}}))
+	s, err := scheduling.New(pool, plan.Options)
+	require.NoError(t, err)
+	pick := func(profile string) (scheduling.Decision, error) {
+		return s.Pick(t.Context(), &scheduling.Request{
+			Explain: true, Prompt: scheduling.Prompt{Text: make([]byte, 640)}, Header: func(name string) string { return map[string]string{"x-profile": profile}[name] },
+		})
+	}
+	for _, row := range []struct {
+		profile, endpoint, scorer string
+		cached                    int
+	}{{" p ", "p", "scorer.Prefix", 0}, {"p", "p", "scorer.Prefix", 160}, {"d", "d", "scorer.Linear", 0}, {"", "d", "scorer.Linear", 0}} {
+		d, err := pick(row.profile)
+		require.NoError(t, err)
+		require.Equal(t, row.endpoint, d.Endpoint.ID)
+		require.Equal(t, row.cached, d.CachedTokens, "only the profile that counts learns")
+		for _, score := range d.Explanation.Candidates[0].Scores {
+			require.Equal(t, score.Scorer != row.scorer, score.Abstained, score.Scorer)
+		}
+		d.Done()
+	}
+	_, err = pick("other")
+	require.ErrorContains(t, err, "config.knownProfile left none")
+	_, err = new(config.Loader).Load([]byte(header + "plugins: [{type: header-profile-handler}]\nschedulingProfiles: [{name: a}, {name: b}]"))
+	require.ErrorContains(t, err, `plugins[0].parameters.defaultProfile: "decode" is no profile`)
+	plan = load(t, header+"plugins: [{type: header-profile-handler}, {type: random-picker}]\nschedulingProfiles: [{name: a}]")
+	require.Equal(t, picker.Random{}, plan.Options.Profile.Picker, "a profile that is alone needs no header")
+}
+
 func TestSections(t *testing.T) {
 	var got config.Section
 	type bands struct {
