@@ -501,7 +501,7 @@ func TestStagedLedgerReturnsToZero(t *testing.T) {
 	for g := range uint64(4) {
 		work.Go(func() {
 			rng := rand.New(rand.NewPCG(g, 2))
-			for i := range 3000 {
+			for i := range 1500 {
 				r := &scheduling.Request{Model: "m", Prompt: scheduling.Prompt{Tokens: someTokens[:rng.IntN(2000)], Salt: fmt.Sprint(g, i%7)}}
 				if rng.IntN(2) == 0 {
 					r.Modality = scheduling.Image
