@@ -22,7 +22,7 @@ type Loader struct {
 	// Types are plugins of the program's own. Where one has the name of a built-in one, or of one of llm-d's, it is taken in
 	// its place.
 	Types Types
-	// Index is what prefix indexes are made with, one for each producer that needs one.
+	// Index is what prefix indexes are made with, one for each producer that needs one. Its MaxEndpoints is to be the pool's.
 	Index prefix.Options
 	// Attributes say which metric an attribute of llm-d is that its plugins go by, beside those of its core metrics.
 	Attributes map[string]scheduling.Metric
