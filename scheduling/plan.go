@@ -152,38 +152,38 @@ func circle(stages []stage, done []bool) string {
 // stage prepares one stage, except for its place among others.
 func (p *problems) stage(path string, s Stage) stage {
 	st := stage{name: s.Name, profile: s.Profile, when: s.When, optional: s.Optional, takes: s.Takes}
-	check := func(plugin any, at string) {
+	check := func(plugin any, at string) (name string) {
 		if v := reflect.ValueOf(plugin); !v.IsValid() || v.Kind() == reflect.Pointer && v.IsNil() {
 			p.add("%s%s: nil", path, at)
-			return
+			return ""
 		}
+		name = nameOf(plugin)
 		if v, ok := plugin.(Validator); ok {
 			if err := v.Validate(); err != nil {
-				p.add("%s%s (%s): %w", path, at, nameOf(plugin), err)
+				p.add("%s%s (%s): %w", path, at, name, err)
 			}
 		}
 		if c, ok := plugin.(Committer); ok {
 			st.committers = append(st.committers, c)
 		}
+		return name
 	}
 	for i, pr := range s.Profile.Producers {
 		check(pr, fmt.Sprintf("profile.producers[%d]", i))
 	}
 	for i, f := range s.Profile.Filters {
-		check(f, fmt.Sprintf("profile.filters[%d]", i))
-		st.filters = append(st.filters, nameOf(f))
+		st.filters = append(st.filters, check(f, fmt.Sprintf("profile.filters[%d]", i)))
 	}
 	st.profile.Scorers = slices.Clone(s.Profile.Scorers)
 	for i := range st.profile.Scorers {
 		w := &st.profile.Scorers[i]
-		check(w.Scorer, fmt.Sprintf("profile.scorers[%d]", i))
+		st.scorers = append(st.scorers, check(w.Scorer, fmt.Sprintf("profile.scorers[%d]", i)))
 		if w.Weight < 0 || math.IsNaN(w.Weight) || math.IsInf(w.Weight, 0) {
 			p.add("%sprofile.scorers[%d].weight %v: not a positive number", path, i, w.Weight)
 		}
 		if w.Weight == 0 {
 			w.Weight = 1
 		}
-		st.scorers = append(st.scorers, nameOf(w.Scorer))
 	}
 	if s.Profile.Picker != nil {
 		check(s.Profile.Picker, "profile.picker")
@@ -194,10 +194,14 @@ func (p *problems) stage(path string, s Stage) stage {
 	return st
 }
 
-// nameOf is a plugin's type as a user wrote it: scorer.Queue. A plugin that only wraps another one may say so by Unwrap.
+// nameOf is a plugin's type as a user wrote it, scorer.Queue, or what it calls itself: one type may stand for several
+// things. A plugin that only wraps another one may say so by Unwrap.
 func nameOf(plugin any) string {
 	if w, ok := plugin.(interface{ Unwrap() any }); ok {
 		plugin = w.Unwrap()
+	}
+	if s, ok := plugin.(fmt.Stringer); ok {
+		return s.String()
 	}
 	return strings.TrimPrefix(fmt.Sprintf("%T", plugin), "*")
 }

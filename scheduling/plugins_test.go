@@ -23,6 +23,8 @@ func TestParametersAreChecked(t *testing.T) {
 		"filters[0] (filter.Overload): slack NaN":                           {Filters: []scheduling.Filter{filter.Overload{Slack: nan}}},
 		`matchExpressions[0].operator "in"`:                                 {Filters: []scheduling.Filter{&filter.Labels{Expressions: []filter.Requirement{{Key: "k", Operator: "in"}}}}},
 		"matchExpressions[0].key: empty\nmatchExpressions[0].values: empty": {Filters: []scheduling.Filter{&filter.Labels{Expressions: []filter.Requirement{{Operator: filter.In}}}}},
+		"profile.scorers[0]: nil":                                           {Scorers: []scheduling.Weighted{{Scorer: (*scorer.WeightedLoad)(nil)}}},
+		"scorers[0] (scorer.WeightedLoad(metric(99)))":                      {Scorers: []scheduling.Weighted{{Scorer: &scorer.WeightedLoad{Metric: 99}}}},
 		"profile.filters[0]: nil":                                           {Filters: []scheduling.Filter{(*filter.Labels)(nil)}},
 		"headerName: empty\nlabelKey: empty":                                {Filters: []scheduling.Filter{&filter.HeaderLabel{}}},
 		"conditions: 0 of them":                                             {Filters: []scheduling.Filter{filter.Limits{}}},

@@ -372,7 +372,7 @@ schedulingProfiles:
 	for _, row := range []struct {
 		profile, endpoint, scorer string
 		cached                    int
-	}{{" p ", "p", "scorer.Prefix", 0}, {"p", "p", "scorer.Prefix", 160}, {"d", "d", "scorer.Linear", 0}, {"", "d", "scorer.Linear", 0}} {
+	}{{" p ", "p", "scorer.Prefix", 0}, {"p", "p", "scorer.Prefix", 160}, {"d", "d", "scorer.Linear(waiting)", 0}, {"", "d", "scorer.Linear(waiting)", 0}} {
 		d, err := pick(row.profile)
 		require.NoError(t, err)
 		require.Equal(t, row.endpoint, d.Endpoint.ID)

@@ -67,6 +67,9 @@ func (s *WeightedLoad) Score(c *scheduling.Cycle, slots []scheduling.Slot, score
 	}
 }
 
+// String tells one WeightedLoad from another in explanations.
+func (s *WeightedLoad) String() string { return fmt.Sprintf("scorer.WeightedLoad(%v)", s.Metric) }
+
 // Validate implements scheduling.Validator.
 func (s *WeightedLoad) Validate() error {
 	var metric error

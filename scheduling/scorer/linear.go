@@ -53,6 +53,9 @@ func (s Linear) Score(c *scheduling.Cycle, slots []scheduling.Slot, scores []flo
 	}
 }
 
+// String tells one Linear from another in explanations.
+func (s Linear) String() string { return fmt.Sprintf("scorer.Linear(%v)", s.Metric) }
+
 // Validate implements scheduling.Validator.
 func (s Linear) Validate() error {
 	var problems []error
