@@ -1,9 +1,9 @@
-// Command embed shows the parts of a prefix-aware router alone, in a program of one's own: requests become the token ids that
+// Command tokens shows the parts of a prefix-aware router alone, in a program of one's own: requests become the token ids that
 // an engine makes of them, ids become blocks, and blocks find the replica that has most of them cached. There is no gateway
 // and no network in it.
 //
-//	go run ./examples/embed
-//	go run ./examples/embed -model DIR     with tokenizer.json and tokenizer_config.json of a real model
+//	go run ./examples/embed/tokens
+//	go run ./examples/embed/tokens -model DIR     with tokenizer.json and tokenizer_config.json of a real model
 //
 // The tokenizer that comes with it is small, and so trained on little text: a real one makes about a third of the tokens.
 package main
@@ -40,7 +40,7 @@ func main() {
 		err = run(os.Stdout, files)
 	}
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "embed:", err)
+		fmt.Fprintln(os.Stderr, "tokens:", err)
 		os.Exit(1)
 	}
 }
