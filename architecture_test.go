@@ -28,6 +28,7 @@ var cores = map[string][]string{
 	"scheduling/filter":        {"scheduling"},
 	"scheduling/scorer":        {"scheduling"},
 	"scheduling/picker":        {"scheduling"},
+	"scheduling/selectserver":  {"scheduling"},
 	"scheduling/prefix":        {"scheduling", "kvcache/blockhash"},
 	"scheduling/policy":        {"scheduling", "scheduling/condition", "scheduling/filter", "scheduling/picker", "scheduling/prefix", "scheduling/scorer", "kvcache/blockhash"},
 

@@ -1,0 +1,280 @@
+package selectserver
+
+import (
+	"crypto/rand"
+	"fmt"
+	"math"
+	"net/http"
+	"time"
+
+	"github.com/inferloom/inferloom/scheduling"
+)
+
+// ask is a request to be placed.
+type ask struct {
+	ID        string            `json:"id"`
+	Model     string            `json:"model"`
+	Adapter   string            `json:"adapter"`
+	Prompt    prompt            `json:"prompt"`
+	MaxTokens int               `json:"max_tokens"`
+	Priority  int               `json:"priority"`
+	Tenant    string            `json:"tenant"`
+	Session   string            `json:"session"`
+	Pinned    string            `json:"pinned"`
+	TTFTMs    float64           `json:"ttft_ms"`
+	TPOTMs    float64           `json:"tpot_ms"`
+	Headers   map[string]string `json:"headers"`
+	Lease     float64           `json:"lease_seconds"`
+	Explain   bool              `json:"explain"`
+}
+
+type prompt struct {
+	Text   string   `json:"text"`
+	Tokens tokenIDs `json:"tokens"`
+	Blocks []blocks `json:"blocks"`
+	Salt   string   `json:"salt"`
+}
+
+type blocks struct {
+	Tokens int        `json:"block_tokens"`
+	Hashes []blockSum `json:"hashes"`
+}
+
+// maxID is how long the id of a reservation may be.
+const maxID = 256
+
+// request is what the scheduler is asked, or every problem with what the host asked.
+func (a *ask) request(s *scheduling.Snapshot) (scheduling.Request, error) {
+	var problems []string
+	bad := func(format string, args ...any) { problems = append(problems, fmt.Sprintf(format, args...)) }
+	millis := func(field string, ms float64) time.Duration {
+		if ms < 0 || ms > math.MaxInt32 {
+			bad("%s %v: want 0 to %d", field, ms, math.MaxInt32)
+			return 0
+		}
+		return time.Duration(ms * float64(time.Millisecond))
+	}
+	r := scheduling.Request{
+		Model: a.Model, Adapter: a.Adapter, MaxTokens: a.MaxTokens, Priority: a.Priority, Tenant: a.Tenant, Session: a.Session,
+		Pinned: a.Pinned, TTFT: millis("ttft_ms", a.TTFTMs), TPOT: millis("tpot_ms", a.TPOTMs), Explain: a.Explain,
+		Prompt: scheduling.Prompt{Text: []byte(a.Prompt.Text), Tokens: a.Prompt.Tokens, Salt: a.Prompt.Salt},
+	}
+	if r.Adapter == "" {
+		r.Model, r.Adapter, _ = s.Resolve(a.Model)
+	}
+	if len(a.ID) > maxID {
+		bad("id %.20q...: %d bytes, want at most %d", a.ID, len(a.ID), maxID)
+	}
+	if a.MaxTokens < 0 {
+		bad("max_tokens %d: negative", a.MaxTokens)
+	}
+	for i, b := range a.Prompt.Blocks {
+		if b.Tokens < 1 {
+			bad("prompt.blocks[%d].block_tokens %d: want at least 1", i, b.Tokens)
+		}
+		chain := scheduling.Chain{BlockTokens: b.Tokens, Hashes: make([]uint64, len(b.Hashes))}
+		for j, h := range b.Hashes {
+			chain.Hashes[j] = uint64(h)
+		}
+		r.Prompt.Chains = append(r.Prompt.Chains, chain)
+	}
+	if len(a.Headers) > 0 {
+		canonical := make(http.Header, len(a.Headers))
+		for name, value := range a.Headers {
+			canonical.Set(name, value)
+		}
+		r.Header = canonical.Get
+	}
+	if len(problems) > 0 {
+		return r, invalid(problems...)
+	}
+	return r, nil
+}
+
+// leaseLength is how long a lease is that a host asked for in seconds; 0 means what is usual.
+func (s *Server) leaseLength(seconds float64) (time.Duration, error) {
+	if seconds == 0 {
+		return 0, nil
+	}
+	most := s.o.MaxLease.Seconds()
+	if !(seconds > 0 && seconds <= most) {
+		return 0, invalid(fmt.Sprintf("lease_seconds %v: want more than 0 and at most %v", seconds, most))
+	}
+	return time.Duration(seconds * float64(time.Second)), nil
+}
+
+// placement is where a request goes.
+type placement struct {
+	Reservation string  `json:"reservation,omitempty"`
+	Lease       float64 `json:"lease_seconds,omitempty"`
+	Worker      target  `json:"worker"`
+	// CachedTokens is how much of the prompt the worker is believed to have cached.
+	CachedTokens int      `json:"cached_tokens"`
+	PromptTokens int      `json:"prompt_tokens"`
+	Score        float64  `json:"score"`
+	Fallbacks    []target `json:"fallbacks,omitempty"`
+	// Source has more of the prompt cached than the worker, which may fetch it from there.
+	Source      *source                 `json:"source,omitempty"`
+	Explanation *scheduling.Explanation `json:"explanation,omitempty"`
+}
+
+type target struct {
+	ID      string `json:"id"`
+	Address string `json:"address"`
+	Rank    int    `json:"rank,omitempty"`
+}
+
+type source struct {
+	Worker       target `json:"worker"`
+	CachedTokens int    `json:"cached_tokens"`
+}
+
+func newTarget(e *scheduling.Endpoint) target { return target{e.ID, e.Address, e.Rank} }
+
+// placement is the lease as it stands, which must be locked, and is so long.
+func (l *lease) placement(length time.Duration) placement {
+	d := &l.decision
+	p := placement{
+		Reservation: l.id, Lease: length.Seconds(), Worker: newTarget(d.Endpoint), CachedTokens: d.CachedTokens,
+		PromptTokens: l.request.Prompt.Len(), Score: d.Score, Explanation: d.Explanation,
+	}
+	for _, e := range d.Fallbacks() {
+		p.Fallbacks = append(p.Fallbacks, newTarget(e))
+	}
+	if d.Source.Endpoint != nil {
+		p.Source = &source{newTarget(d.Source.Endpoint), d.Source.CachedTokens}
+	}
+	return p
+}
+
+// reserve places a request. A host that sends one again under the same id gets what it got the first time.
+func (s *Server) reserve(r *http.Request) (any, error) {
+	var a ask
+	if err := read(r, &a); err != nil {
+		return nil, err
+	}
+	length, err := s.leaseLength(a.Lease)
+	if err != nil {
+		return nil, err
+	}
+	l := &lease{id: a.ID, length: length}
+	if l.request, err = a.request(s.sched.Pool().Snapshot()); err != nil {
+		return nil, err
+	}
+	if l.length == 0 {
+		l.length = s.o.Lease
+	}
+	if l.id == "" {
+		l.id = rand.Text()
+	} else if answer, ok := s.held(l.id); ok {
+		return answer, nil
+	}
+	if l.decision, err = s.sched.Pick(r.Context(), &l.request); err != nil {
+		return nil, err
+	}
+	answer := l.placement(l.length)
+	if s.leases.hold(l) {
+		return answer, nil
+	}
+	l.end()
+	if answer, ok := s.held(l.id); ok { // the same call came twice at once
+		return answer, nil
+	}
+	return nil, &apiError{http.StatusTooManyRequests, "too_many_reservations", []string{
+		fmt.Sprintf("reservations: %d are held, which is the most", s.o.MaxReservations)}}
+}
+
+// held answers with a lease that another call made.
+func (s *Server) held(id string) (placement, bool) {
+	l, length := s.leases.find(id, 0)
+	if l == nil {
+		return placement{}, false
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.ended {
+		return placement{}, false
+	}
+	return l.placement(length), true
+}
+
+func unknownReservation(id string) error {
+	return &apiError{http.StatusNotFound, "unknown_reservation", []string{fmt.Sprintf("reservation %q: never made, ended, or its lease ran out", id)}}
+}
+
+// use renews a lease and does something with it.
+func (s *Server) use(r *http.Request, length time.Duration, do func(*lease, time.Duration) (any, error)) (any, error) {
+	id := r.PathValue("id")
+	l, length := s.leases.find(id, length)
+	if l == nil {
+		return nil, unknownReservation(id)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.ended {
+		return nil, unknownReservation(id)
+	}
+	return do(l, length)
+}
+
+func (s *Server) firstToken(r *http.Request) (any, error) {
+	return s.use(r, 0, func(l *lease, _ time.Duration) (any, error) {
+		l.decision.FirstToken()
+		return nil, nil
+	})
+}
+
+func (s *Server) tokens(r *http.Request) (any, error) {
+	var body struct {
+		Tokens int `json:"tokens"`
+	}
+	if err := read(r, &body); err != nil {
+		return nil, err
+	}
+	if body.Tokens < 1 || body.Tokens > math.MaxInt32 {
+		return nil, invalid(fmt.Sprintf("tokens %d: want 1 to %d", body.Tokens, math.MaxInt32))
+	}
+	return s.use(r, 0, func(l *lease, _ time.Duration) (any, error) {
+		l.decision.Tokens(body.Tokens)
+		return nil, nil
+	})
+}
+
+func (s *Server) renew(r *http.Request) (any, error) {
+	var body struct {
+		Lease float64 `json:"lease_seconds"`
+	}
+	if err := read(r, &body); err != nil {
+		return nil, err
+	}
+	length, err := s.leaseLength(body.Lease)
+	if err != nil {
+		return nil, err
+	}
+	return s.use(r, length, func(*lease, time.Duration) (any, error) { return nil, nil })
+}
+
+// next moves a reservation to the next worker in rank.
+func (s *Server) next(r *http.Request) (any, error) {
+	answer, err := s.use(r, 0, func(l *lease, length time.Duration) (any, error) {
+		if !l.decision.Next() {
+			l.ended = true
+			return nil, &apiError{http.StatusGone, "no_fallback", []string{fmt.Sprintf("reservation %q: no other worker is left; it has ended", l.id)}}
+		}
+		return l.placement(length), nil
+	})
+	if e, ok := err.(*apiError); ok && e.status == http.StatusGone {
+		s.leases.take(r.PathValue("id"))
+	}
+	return answer, err
+}
+
+func (s *Server) release(r *http.Request) (any, error) {
+	id := r.PathValue("id")
+	l := s.leases.take(id)
+	if l == nil {
+		return nil, unknownReservation(id)
+	}
+	l.end()
+	return nil, nil
+}
