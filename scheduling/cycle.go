@@ -31,12 +31,20 @@ type Cycle struct {
 	restarts   int
 	produced   int   // stage.produces of what Match is
 	legs       []leg // of the stages that have run
+	preview    bool  // nothing goes on the ledger
+	observers  []Observer
+	moments    []Moment // of the legs, where there are observers
+
+	// The ledger as it was frozen, and what was on it at the last report, by slot; nil in a pick that is not observed.
+	inFlight []Load
+	reported []int
 
 	slots   []Slot
 	scores  []float64
 	sums    []float64
 	loads   []load // by slot, frozen at the start of an attempt
 	chains  []chain
+	keys    []PromptKey
 	ranked  [MaxRanked]int
 	counted [counts]bool   // which of counts are made
 	counts  [counts]column // of the ledger, made when asked for
@@ -90,6 +98,21 @@ func (c *Cycle) Chain(blockTokens int, hash func(dst []uint64, r *Request, block
 	return c.chains[len(c.chains)-1].hashes
 }
 
+// PromptKey returns what hash makes of the first tokens of the prompt, computed once a pick; ok is false where there is no
+// prompt. A plugin that goes by the prompt itself reads it through here, or Chain, so that its choices can be replayed where
+// the prompt is not known any more.
+func (c *Cycle) PromptKey(tokens int, hash func(r *Request, tokens int) (key uint64, ok bool)) (key uint64, ok bool) {
+	for _, memo := range c.keys {
+		if memo.Tokens == tokens {
+			return memo.Key, true
+		}
+	}
+	if key, ok = hash(c.Request, tokens); ok {
+		c.keys = append(c.keys, PromptKey{tokens, key})
+	}
+	return key, ok
+}
+
 // Endpoint returns the endpoint in a slot.
 func (c *Cycle) Endpoint(slot Slot) *Endpoint { return c.Snapshot.endpoints[slot] }
 
@@ -100,11 +123,19 @@ func (c *Cycle) Requests(slot Slot) int { return c.loads[slot].requests() }
 func (c *Cycle) PrefillTokens(slot Slot) int { return c.loads[slot].prefill() }
 
 // KVTokens is how many tokens of KV memory this process's requests take up on a slot.
-func (c *Cycle) KVTokens(slot Slot) int { return c.pool.ledger.kvTokens(slot) }
+func (c *Cycle) KVTokens(slot Slot) int {
+	if c.inFlight != nil {
+		return c.inFlight[slot].KVTokens
+	}
+	return c.pool.ledger.kvTokens(slot)
+}
 
 // Unreported is how many more requests are in flight on a slot than when the engine last reported its load: what its
 // metrics cannot show yet.
 func (c *Cycle) Unreported(slot Slot) int {
+	if c.reported != nil {
+		return max(0, c.Requests(slot)-c.reported[slot])
+	}
 	return max(0, c.Requests(slot)-int(c.Snapshot.baseline[slot]))
 }
 
@@ -139,7 +170,7 @@ func (c *Cycle) count(m Metric) Column {
 			case InFlightPrefillTokens:
 				memo.values[i] = float64(l.prefill())
 			default:
-				memo.values[i] = float64(c.pool.ledger.kvTokens(Slot(i)))
+				memo.values[i] = float64(c.KVTokens(Slot(i)))
 			}
 		}
 	}

@@ -109,7 +109,7 @@ func (d *Decision) Next() bool {
 		return false
 	}
 	s := d.stage.plan.scheduler
-	c := s.begin(d.stage.plan, d.request)
+	c := s.begin(d.stage.plan, d.request, s.picks.Add(1))
 	defer s.end(c)
 	c.Peer = d.request.Peer
 	for at := d.at + 1; at < d.n; at++ {

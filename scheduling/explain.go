@@ -22,7 +22,7 @@ type Explanation struct {
 	// Candidates are the others, best first as far as they were ranked.
 	Candidates []Candidate `json:"candidates"`
 
-	slots []Slot // of Candidates while the pick runs
+	slots []Slot // before a filter, while the pick runs
 }
 
 // Removal is an endpoint that a filter took out.
@@ -39,8 +39,9 @@ type Candidate struct {
 	Total         float64 `json:"total"`
 	Requests      int     `json:"requests"`
 	PrefillTokens int     `json:"prefill_tokens"`
+	KVTokens      int     `json:"kv_tokens"`
 	CachedTokens  int     `json:"cached_tokens"`
-	Scores        []Score `json:"scores"`
+	Scores        []Score `json:"scores,omitempty"`
 }
 
 // Score is one scorer's word on one endpoint.
@@ -49,6 +50,14 @@ type Score struct {
 	Weight    float64 `json:"weight"`
 	Score     float64 `json:"score"`
 	Abstained bool    `json:"abstained,omitempty"`
+}
+
+// explanation returns one for a stage, to be filled in.
+func (st *stage) explanation(c *Cycle, attempts int) *Explanation {
+	r := c.Request
+	return &Explanation{
+		Model: r.Model, Adapter: r.Adapter, Stage: st.name, PromptTokens: c.PromptTokens, Attempts: attempts, Candidates: []Candidate{},
+	}
 }
 
 // The methods below do nothing on a nil Explanation, which is what a pick has that was not asked for one.
@@ -63,11 +72,16 @@ func (x *Explanation) removed(c *Cycle, filter string, kept []Slot) {
 	if x == nil {
 		return
 	}
+	keeps := newBitset(c.Snapshot.Len())
+	for _, slot := range kept {
+		keeps.set(slot)
+	}
 	for _, slot := range x.slots {
-		if !slices.Contains(kept, slot) {
+		if keeps.bit(slot) == 0 {
 			x.Removed = append(x.Removed, Removal{filter, c.Endpoint(slot).ID})
 		}
 	}
+	x.slots = nil
 }
 
 func (x *Explanation) candidates(c *Cycle, slots []Slot) {
@@ -79,6 +93,7 @@ func (x *Explanation) candidates(c *Cycle, slots []Slot) {
 			Endpoint:      c.Endpoint(slot).ID,
 			Requests:      c.Requests(slot),
 			PrefillTokens: c.PrefillTokens(slot),
+			KVTokens:      c.KVTokens(slot),
 			CachedTokens:  int(c.Match.Cached[slot]),
 		})
 	}
@@ -114,7 +129,6 @@ func (x *Explanation) rank(ranked []int) {
 	for rank, i := range ranked {
 		x.Candidates[i].Rank = rank + 1
 	}
-	x.slots = nil
 	slices.SortStableFunc(x.Candidates, func(a, b Candidate) int {
 		switch {
 		case a.Rank != 0 && b.Rank != 0:

@@ -82,6 +82,9 @@ func (r Reservation) move(st *stage, c *Cycle, to *place) bool {
 		return false
 	}
 	defer a.mu.Unlock()
+	if a.charge.requests == 0 {
+		return false // of a preview
+	}
 	prefill, kv := st.charges(c, to.slot, a.relieved)
 	next, ok := a.pool.ledger.force(to.slot, to.generation, prefill, kv)
 	if ok {

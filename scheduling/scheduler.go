@@ -50,7 +50,9 @@ type PickError struct {
 	Stage string
 	// Filter is the one that removed the last candidate, if one did.
 	Filter string
-	Err    error
+	// Explanation is set if the request asked for it and its model is known: which filter removed whom.
+	Explanation *Explanation
+	Err         error
 }
 
 func (e *PickError) Error() string {
@@ -72,10 +74,11 @@ func (e *PickError) Unwrap() error { return e.Err }
 
 // Scheduler places requests on the endpoints of a pool. It is safe for concurrent use.
 type Scheduler struct {
-	pool   *Pool
-	plan   atomic.Pointer[plan]
-	seed   uint64
-	cycles sync.Pool
+	pool      *Pool
+	plan      atomic.Pointer[plan]
+	observing atomic.Pointer[observing]
+	seed      uint64
+	cycles    sync.Pool
 
 	_     [128]byte // every pick writes what follows: it is on a cache line of its own
 	picks atomic.Uint64
@@ -119,9 +122,23 @@ func (s *Scheduler) Pool() *Pool { return s.pool }
 // Pick chooses an endpoint for the request, or one for each stage that runs, and accounts for it in one step. The caller ends
 // the decision with Done. The error is a *PickError, or the context's; nothing is reserved then.
 func (s *Scheduler) Pick(ctx context.Context, r *Request) (Decision, error) {
+	return s.pick(ctx, r, false)
+}
+
+func (s *Scheduler) pick(ctx context.Context, r *Request, preview bool) (Decision, error) {
 	p := s.plan.Load()
-	c := s.begin(p, r)
+	var number uint64
+	if preview {
+		number = s.picks.Load() + 1 // it draws what the next pick will
+	} else {
+		number = s.picks.Add(1)
+	}
+	c := s.begin(p, r, number)
 	defer s.end(c)
+	c.preview = preview
+	if o := s.observing.Load(); o != nil && !preview && number%o.every == 0 {
+		c.observers = o.observers
+	}
 	for {
 		err := p.choose(ctx, c)
 		if err == nil {
@@ -139,7 +156,8 @@ func (s *Scheduler) Pick(ctx context.Context, r *Request) (Decision, error) {
 // errLayout says that the pool's layout has changed since the snapshot was taken.
 var errLayout = errors.New("layout changed")
 
-func (s *Scheduler) begin(p *plan, r *Request) *Cycle {
+// begin returns a cycle for the pick of a number.
+func (s *Scheduler) begin(p *plan, r *Request, number uint64) *Cycle {
 	c := s.cycles.Get().(*Cycle)
 	c.Request = r
 	c.Snapshot = s.pool.Snapshot()
@@ -147,7 +165,7 @@ func (s *Scheduler) begin(p *plan, r *Request) *Cycle {
 	c.pool = s.pool
 	c.now = s.pool.now().UnixNano()
 	c.freshAfter = c.now - int64(p.maxAge)
-	c.seed = s.seed + s.picks.Add(1)<<20
+	c.seed = s.seed + number<<20
 	c.draws, c.restarts, c.produced = 0, 0, 0
 	return c
 }
@@ -157,6 +175,10 @@ func (s *Scheduler) end(c *Cycle) {
 	for i := range c.chains {
 		c.chains[i].filled = false
 	}
+	if c.inFlight != nil {
+		c.forget()
+	}
+	c.preview, c.keys = false, c.keys[:0]
 	c.Request, c.Snapshot, c.Peer, c.Source = nil, nil, nil, Source{}
 	s.cycles.Put(c)
 }
@@ -178,12 +200,9 @@ func (p *plan) choose(ctx context.Context, c *Cycle) error {
 		if st.when != nil && !st.when.Holds(c) {
 			continue
 		}
-		filter, err := st.choose(ctx, c)
-		if err == ErrNoEndpoint && st.optional {
+		err := st.choose(ctx, c)
+		if err == ErrNoEndpoint { // the stage is optional
 			continue
-		}
-		if err == ErrNoEndpoint || err == ErrUnknownModel {
-			return &PickError{Model: c.Request.Model, Adapter: c.Request.Adapter, Stage: st.name, Filter: filter, Err: err}
 		}
 		if err != nil {
 			return err
@@ -192,40 +211,57 @@ func (p *plan) choose(ctx context.Context, c *Cycle) error {
 	return nil
 }
 
-// choose appends what the stage chooses to the cycle's legs. If it finds nothing, it names the filter that left none.
-func (st *stage) choose(ctx context.Context, c *Cycle) (filter string, err error) {
+// choose appends what the stage chooses to the cycle's legs. The error is ErrNoEndpoint itself where the request can do without
+// the stage.
+func (st *stage) choose(ctx context.Context, c *Cycle) error {
 	st.produce(c)
 	for attempt := 1; ; attempt++ {
 		if err := ctx.Err(); err != nil {
-			return "", err
+			return err
 		}
 		if c.pool.Snapshot().layout != c.Snapshot.layout {
-			return "", errLayout
+			return errLayout
 		}
 		var x *Explanation
-		if r := c.Request; r.Explain {
-			x = &Explanation{Model: r.Model, Adapter: r.Adapter, Stage: st.name, PromptTokens: c.PromptTokens, Attempts: c.restarts + attempt}
+		if c.Request.Explain {
+			x = st.explanation(c, c.restarts+attempt)
 		}
 		slots, filter, err := st.candidates(c, x)
 		if err != nil {
-			return filter, err
+			return st.failure(c, filter, err, x)
 		}
 		scores := st.score(c, slots, x)
 		ranked := st.rank(c, slots, scores)
 		slot := slots[ranked[0]]
-		prefill, kv := st.charges(c, slot, c.prefillTaken())
-		charge, ok := c.pool.ledger.take(slot, c.loads[slot], prefill, kv)
-		if !ok {
-			continue // more was placed there since the ledger was read: choose again, knowing it
+		var charge charge
+		if !c.preview {
+			var ok bool
+			prefill, kv := st.charges(c, slot, c.prefillTaken())
+			if charge, ok = c.pool.ledger.take(slot, c.loads[slot], prefill, kv); !ok {
+				continue // more was placed there since the ledger was read: choose again, knowing it
+			}
 		}
 		c.legs = append(c.legs, leg{stage: st, score: scores[ranked[0]], charge: charge, explanation: x})
 		l := &c.legs[len(c.legs)-1]
 		for _, i := range ranked {
 			l.push(c, slots[i])
 		}
+		if c.observers != nil {
+			c.capture(slots, scores)
+		}
 		x.rank(ranked)
-		return "", nil
+		return nil
 	}
+}
+
+// failure is the error of a pick for which the stage found no endpoint.
+func (st *stage) failure(c *Cycle, filter string, err error, x *Explanation) error {
+	if err == ErrUnknownModel {
+		x = nil // there was nothing to choose from
+	} else if st.optional {
+		return err
+	}
+	return &PickError{Model: c.Request.Model, Adapter: c.Request.Adapter, Stage: st.name, Filter: filter, Err: err, Explanation: x}
 }
 
 // charges returns the tokens that an endpoint of the stage is charged with.
@@ -239,19 +275,11 @@ func (st *stage) charges(c *Cycle, slot Slot, prefillTaken bool) (prefill, kv in
 	return prefill, kv
 }
 
-// decide tells the plugins what was chosen and hands the legs over to the decision.
+// decide tells observers and plugins what was chosen and hands the legs over to the decision.
 func (p *plan) decide(c *Cycle) Decision {
-	for i := range c.legs {
-		l := &c.legs[i]
-		if len(c.legs) > 1 {
-			c.enter(l.stage)
-			l.stage.produce(c)
-		}
-		c.Source = Source{}
-		for _, committer := range l.stage.committers {
-			committer.Commit(c, l.places[0].slot)
-		}
-		l.source = c.Source
+	c.observe()
+	if !c.preview {
+		c.commit()
 	}
 	primary := 0
 	for i := range c.legs {
@@ -280,6 +308,22 @@ func (p *plan) decide(c *Cycle) Decision {
 	clear(c.legs)
 	c.legs = c.legs[:0]
 	return d
+}
+
+// commit tells the plugins of each stage what it chose.
+func (c *Cycle) commit() {
+	for i := range c.legs {
+		l := &c.legs[i]
+		if len(c.legs) > 1 {
+			c.enter(l.stage)
+			l.stage.produce(c)
+		}
+		c.Source = Source{}
+		for _, committer := range l.stage.committers {
+			committer.Commit(c, l.places[0].slot)
+		}
+		l.source = c.Source
+	}
 }
 
 // produce fills in what the stage's plugins need, unless an earlier stage's producers were the same.
@@ -316,6 +360,14 @@ func (st *stage) candidates(c *Cycle, x *Explanation) (slots []Slot, filter stri
 			slots = append(slots, slot)
 		}
 	}
+	if c.observers != nil {
+		c.freeze(slots)
+	}
+	return st.filter(c, slots, x)
+}
+
+// filter returns which of the slots the filters leave, or ErrNoEndpoint and which of them left none.
+func (st *stage) filter(c *Cycle, slots []Slot, x *Explanation) (left []Slot, filter string, err error) {
 	c.slots = slots
 	for i, f := range st.profile.Filters {
 		if len(slots) == 0 {
@@ -342,7 +394,6 @@ func (st *stage) score(c *Cycle, slots []Slot, x *Explanation) []float64 {
 	weight := 0.0
 	for i, w := range st.profile.Scorers {
 		w.Scorer.Score(c, slots, scores)
-		x.scored(st.scorers[i], w.Weight, scores)
 		abstained := 0
 		for j, v := range scores {
 			if v >= 0 && v <= 1 {
@@ -357,6 +408,7 @@ func (st *stage) score(c *Cycle, slots []Slot, x *Explanation) []float64 {
 			scores[j] = min(max(v, 0), 1)
 			sums[j] += w.Weight * scores[j]
 		}
+		x.scored(st.scorers[i], w.Weight, scores)
 		if abstained == len(scores) {
 			continue
 		}

@@ -81,7 +81,7 @@ type PrefixHash struct {
 
 // Score implements scheduling.Scorer.
 func (s PrefixHash) Score(c *scheduling.Cycle, slots []scheduling.Slot, scores []float64) {
-	key, ok := promptKey(c.Request, cmp.Or(s.Tokens, 256))
+	key, ok := c.PromptKey(cmp.Or(s.Tokens, 256), promptKey)
 	if !ok {
 		abstain(scores)
 		return

@@ -321,11 +321,11 @@ func TestACrashedHostLeaksNothing(t *testing.T) {
 
 		// Every word of it renews it.
 		for _, say := range []string{"/first_token", "/renew", "/first_token"} {
-			time.Sleep(59 * time.Second)
+			time.Sleep(58 * time.Second)
 			h.must("POST", usual+say, "")
 			require.Equal(t, 2, left(), say)
 		}
-		time.Sleep(59 * time.Second)
+		time.Sleep(58 * time.Second)
 		h.must("POST", usual+"/renew", `{"lease_seconds":5}`)
 		time.Sleep(5*time.Second - 1)
 		require.Equal(t, 2, left())
