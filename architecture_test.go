@@ -29,6 +29,8 @@ var cores = map[string][]string{
 	"scheduling/scorer":        {"scheduling"},
 	"scheduling/picker":        {"scheduling"},
 	"scheduling/selectserver":  {"scheduling"},
+	"scheduling/shadow":        {"scheduling"},
+	"scheduling/replay":        {"scheduling"},
 	"scheduling/prefix":        {"scheduling", "kvcache/blockhash"},
 	"scheduling/policy":        {"scheduling", "scheduling/condition", "scheduling/filter", "scheduling/picker", "scheduling/prefix", "scheduling/scorer", "kvcache/blockhash"},
 

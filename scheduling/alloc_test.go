@@ -14,6 +14,7 @@ import (
 	"github.com/inferloom/inferloom/scheduling/picker"
 	"github.com/inferloom/inferloom/scheduling/policy"
 	"github.com/inferloom/inferloom/scheduling/scorer"
+	"github.com/inferloom/inferloom/scheduling/shadow"
 	"github.com/stretchr/testify/require"
 )
 
@@ -69,3 +70,23 @@ func TestStagedPickDoesNotAllocate(t *testing.T) {
 }
 
 var salts = strings.Split("abcdefghijklmnopqrstuvwxyz", "")
+
+// A shadow, too, works in memory that is there already.
+func TestAShadowDoesNotAllocate(t *testing.T) {
+	pool := newPool(t, endpoints(20)...)
+	index := newIndex(t)
+	live := newScheduler(t, pool, policy.Default(index))
+	s, err := shadow.New(shadow.Options{Scheduler: newScheduler(t, pool, policy.LLMD(index))})
+	require.NoError(t, err)
+	live.Observe(1, s)
+	req := &scheduling.Request{Model: "m", Prompt: scheduling.Prompt{Text: make([]byte, 10_000)}}
+	ctx := context.Background()
+	require.Zero(t, testing.AllocsPerRun(1000, func() {
+		d, err := live.Pick(ctx, req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d.Done()
+	}))
+	require.Positive(t, s.Stats().Compared())
+}

@@ -11,8 +11,10 @@ import (
 	"github.com/inferloom/inferloom/scheduling"
 	"github.com/inferloom/inferloom/scheduling/condition"
 	"github.com/inferloom/inferloom/scheduling/picker"
+	"github.com/inferloom/inferloom/scheduling/policy"
 	"github.com/inferloom/inferloom/scheduling/prefix"
 	"github.com/inferloom/inferloom/scheduling/scorer"
+	"github.com/inferloom/inferloom/scheduling/shadow"
 	"github.com/stretchr/testify/require"
 )
 
@@ -188,6 +190,43 @@ func BenchmarkPickStages(b *testing.B) {
 						{Name: "encode", Profile: p, After: []string{"prefill"}, Takes: scheduling.Encode},
 					}[:stages]}
 				}).client()
+				b.ReportAllocs()
+				for b.Loop() {
+					c.pick(b)
+				}
+			})
+		}
+	}
+}
+
+// BenchmarkExplain is BenchmarkPick with an explanation.
+func BenchmarkExplain(b *testing.B) {
+	for _, endpoints := range []int{25, 100, 1000} {
+		b.Run(fmt.Sprintf("endpoints=%d", endpoints), func(b *testing.B) {
+			c := newWorkload(b, endpoints).client()
+			c.req.Explain = true
+			b.ReportAllocs()
+			for b.Loop() {
+				c.pick(b)
+			}
+		})
+	}
+}
+
+// BenchmarkShadow is BenchmarkPick with a shadow of our default, of one pick in every; every=0 is without.
+func BenchmarkShadow(b *testing.B) {
+	for _, every := range []int{0, 1, 10} {
+		for _, endpoints := range []int{25, 100, 1000} {
+			b.Run(fmt.Sprintf("every=%d/endpoints=%d", every, endpoints), func(b *testing.B) {
+				w := newWorkload(b, endpoints)
+				if every > 0 {
+					candidate, err := scheduling.New(w.sched.Pool(), scheduling.Options{Profile: policy.Default(newIndex(b))})
+					require.NoError(b, err)
+					s, err := shadow.New(shadow.Options{Scheduler: candidate})
+					require.NoError(b, err)
+					w.sched.Observe(every, s)
+				}
+				c := w.client()
 				b.ReportAllocs()
 				for b.Loop() {
 					c.pick(b)
