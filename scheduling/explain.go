@@ -84,17 +84,24 @@ func (x *Explanation) removed(c *Cycle, filter string, kept []Slot) {
 	x.slots = nil
 }
 
-func (x *Explanation) candidates(c *Cycle, slots []Slot) {
+// candidates takes in those that will have a word of so many scorers.
+func (x *Explanation) candidates(c *Cycle, slots []Slot, scorers int) {
 	if x == nil {
 		return
 	}
-	for _, slot := range slots {
+	x.Candidates = slices.Grow(x.Candidates, len(slots))
+	var scores []Score
+	if scorers > 0 {
+		scores = make([]Score, scorers*len(slots))
+	}
+	for i, slot := range slots {
 		x.Candidates = append(x.Candidates, Candidate{
 			Endpoint:      c.Endpoint(slot).ID,
 			Requests:      c.Requests(slot),
 			PrefillTokens: c.PrefillTokens(slot),
 			KVTokens:      c.KVTokens(slot),
 			CachedTokens:  int(c.Match.Cached[slot]),
+			Scores:        scores[i*scorers : i*scorers : (i+1)*scorers],
 		})
 	}
 }

@@ -381,7 +381,7 @@ func (st *stage) filter(c *Cycle, slots []Slot, x *Explanation) (left []Slot, fi
 	if len(slots) == 0 {
 		return nil, filter, ErrNoEndpoint
 	}
-	x.candidates(c, slots)
+	x.candidates(c, slots, len(st.scorers))
 	return slots, "", nil
 }
 

@@ -110,6 +110,15 @@ func (s *Snapshot) Observed(slot Slot, m Metric) (value float64, at time.Time, o
 	return s.values[m].values[slot], time.Unix(0, s.values[m].at[slot]), true
 }
 
+// ObservedAdapters returns what an engine last said of its LoRA adapters, and when; ok is false if it never did. The state must
+// not be changed.
+func (s *Snapshot) ObservedAdapters(slot Slot) (state *AdapterState, at time.Time, ok bool) {
+	if int(slot) >= len(s.lora.states) || s.lora.states[slot] == nil {
+		return nil, time.Time{}, false
+	}
+	return s.lora.states[slot], time.Unix(0, s.lora.at[slot]), true
+}
+
 // residency is which adapters run where.
 type residency struct {
 	at      []int64 // when the slot's state was observed
