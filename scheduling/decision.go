@@ -77,6 +77,9 @@ func (d *Decision) Stages() []string {
 	return d.stage.plan.names
 }
 
+// Primary reports whether the decision is the whole one, not that of another stage.
+func (d *Decision) Primary() bool { return d.stage == nil || d.stage.primary() }
+
 // Stage returns the result of a stage: its endpoint, with its own fallbacks and reservation, which may end before that of the
 // whole. It reports false if the stage did not run, and once the whole has ended.
 func (d *Decision) Stage(name string) (Decision, bool) {

@@ -14,12 +14,18 @@
 // and its host:
 //
 //	POST   /workers                        {"id":"w0","address":"10.0.0.1:8000","model":"llama"}
+//	POST   /select                         where a request would go; nothing is reserved
 //	POST   /select_and_reserve             {"model":"llama","prompt":{"tokens":[1,2,3]}}
 //	       200 {"reservation":"R","worker":{"id":"w0","address":"10.0.0.1:8000"},"fallbacks":[...],...}
 //	POST   /reservations/R/first_token     the prefill is over
 //	POST   /reservations/R/tokens          {"tokens":16} more of them take up KV memory
 //	POST   /reservations/R/next            the worker failed: 200 with the next one, 410 if there is none
 //	DELETE /reservations/R                 the request has ended
+//
+// Where the scheduler has stages, an answer has the others' workers beside the primary one's, and
+//
+//	POST   /reservations/R/stages/prefill/next   moves the prefill alone
+//	POST   /reservations/R/stages/prefill/done   says that it is over
 //
 // docs/embedding.md lists every path with its fields.
 //

@@ -114,8 +114,20 @@ type placement struct {
 	Score        float64  `json:"score"`
 	Fallbacks    []target `json:"fallbacks,omitempty"`
 	// Source has more of the prompt cached than the worker, which may fetch it from there.
-	Source      *source                 `json:"source,omitempty"`
+	Source *source `json:"source,omitempty"`
+	// Stages are the stages that run beside the primary one, which the fields above are of: a prefill elsewhere, say.
+	Stages      []stage                 `json:"stages,omitempty"`
 	Explanation *scheduling.Explanation `json:"explanation,omitempty"`
+}
+
+// stage is where one leg of a request goes.
+type stage struct {
+	Stage        string   `json:"stage"`
+	Worker       target   `json:"worker"`
+	CachedTokens int      `json:"cached_tokens"`
+	Score        float64  `json:"score"`
+	Fallbacks    []target `json:"fallbacks,omitempty"`
+	Source       *source  `json:"source,omitempty"`
 }
 
 type target struct {
@@ -131,20 +143,63 @@ type source struct {
 
 func newTarget(e *scheduling.Endpoint) target { return target{e.ID, e.Address, e.Rank} }
 
-// placement is the lease as it stands, which must be locked, and is so long.
-func (l *lease) placement(length time.Duration) placement {
-	d := &l.decision
+func newTargets(list []*scheduling.Endpoint) []target {
+	var targets []target
+	for _, e := range list {
+		targets = append(targets, newTarget(e))
+	}
+	return targets
+}
+
+func newSource(s scheduling.Source) *source {
+	if s.Endpoint == nil {
+		return nil
+	}
+	return &source{newTarget(s.Endpoint), s.CachedTokens}
+}
+
+// newPlacement is a decision as it stands.
+func newPlacement(r *scheduling.Request, d *scheduling.Decision) placement {
 	p := placement{
-		Reservation: l.id, Lease: length.Seconds(), Worker: newTarget(d.Endpoint), CachedTokens: d.CachedTokens,
-		PromptTokens: l.request.Prompt.Len(), Score: d.Score, Explanation: d.Explanation,
+		Worker: newTarget(d.Endpoint), CachedTokens: d.CachedTokens, PromptTokens: r.Prompt.Len(), Score: d.Score,
+		Fallbacks: newTargets(d.Fallbacks()), Source: newSource(d.Source), Explanation: d.Explanation,
 	}
-	for _, e := range d.Fallbacks() {
-		p.Fallbacks = append(p.Fallbacks, newTarget(e))
-	}
-	if d.Source.Endpoint != nil {
-		p.Source = &source{newTarget(d.Source.Endpoint), d.Source.CachedTokens}
+	for _, name := range d.Stages() {
+		if leg, ran := d.Stage(name); ran && !leg.Primary() {
+			p.Stages = append(p.Stages, stage{
+				name, newTarget(leg.Endpoint), leg.CachedTokens, leg.Score, newTargets(leg.Fallbacks()), newSource(leg.Source),
+			})
+		}
 	}
 	return p
+}
+
+// placement is the lease as it stands, which must be locked, and is so long.
+func (l *lease) placement(length time.Duration) placement {
+	p := newPlacement(&l.request, &l.decision)
+	p.Reservation, p.Lease = l.id, length.Seconds()
+	return p
+}
+
+// choose tells where a request would go, and reserves nothing.
+func (s *Server) choose(r *http.Request) (any, error) {
+	var a ask
+	if err := read(r, &a); err != nil {
+		return nil, err
+	}
+	if a.ID != "" || a.Lease != 0 {
+		return nil, invalid("id, lease_seconds: only a reservation has them")
+	}
+	request, err := a.request(s.sched.Pool().Snapshot())
+	if err != nil {
+		return nil, err
+	}
+	d, err := s.sched.Preview(r.Context(), &request)
+	if err != nil {
+		return nil, err
+	}
+	defer d.Done()
+	return newPlacement(&request, &d), nil
 }
 
 // reserve places a request. A host that sends one again under the same id gets what it got the first time.
@@ -256,17 +311,48 @@ func (s *Server) renew(r *http.Request) (any, error) {
 
 // next moves a reservation to the next worker in rank.
 func (s *Server) next(r *http.Request) (any, error) {
+	moved := true
 	answer, err := s.use(r, 0, func(l *lease, length time.Duration) (any, error) {
-		if !l.decision.Next() {
+		if moved = l.decision.Next(); !moved {
 			l.ended = true
 			return nil, &apiError{http.StatusGone, "no_fallback", []string{fmt.Sprintf("reservation %q: no other worker is left; it has ended", l.id)}}
 		}
 		return l.placement(length), nil
 	})
-	if e, ok := err.(*apiError); ok && e.status == http.StatusGone {
+	if !moved {
 		s.leases.take(r.PathValue("id"))
 	}
 	return answer, err
+}
+
+// leg does something with a stage of a reservation that is not the primary one.
+func (s *Server) leg(r *http.Request, do func(l *lease, leg *scheduling.Decision, length time.Duration) (any, error)) (any, error) {
+	return s.use(r, 0, func(l *lease, length time.Duration) (any, error) {
+		name := r.PathValue("stage")
+		leg, ran := l.decision.Stage(name)
+		if !ran || leg.Primary() {
+			return nil, &apiError{http.StatusNotFound, "unknown_stage", []string{
+				fmt.Sprintf("stage %q: not one of the stages of reservation %q", name, l.id)}}
+		}
+		return do(l, &leg, length)
+	})
+}
+
+func (s *Server) stageDone(r *http.Request) (any, error) {
+	return s.leg(r, func(_ *lease, leg *scheduling.Decision, _ time.Duration) (any, error) {
+		leg.Done()
+		return nil, nil
+	})
+}
+
+func (s *Server) stageNext(r *http.Request) (any, error) {
+	return s.leg(r, func(l *lease, leg *scheduling.Decision, length time.Duration) (any, error) {
+		if !leg.Next() {
+			return nil, &apiError{http.StatusGone, "no_fallback", []string{
+				fmt.Sprintf("stage %q: no other worker is left; the stage has ended, the reservation has not", r.PathValue("stage"))}}
+		}
+		return l.placement(length), nil
+	})
 }
 
 func (s *Server) release(r *http.Request) (any, error) {

@@ -20,6 +20,8 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/inferloom/inferloom/scheduling"
+	"github.com/inferloom/inferloom/scheduling/condition"
+	"github.com/inferloom/inferloom/scheduling/filter"
 	"github.com/inferloom/inferloom/scheduling/policy"
 	"github.com/inferloom/inferloom/scheduling/prefix"
 	"github.com/inferloom/inferloom/scheduling/selectserver"
@@ -28,11 +30,17 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func newServer(t testing.TB, o selectserver.Options) *selectserver.Server {
+	return serverOf(t, o, func(index *prefix.Index) scheduling.Options {
+		return scheduling.Options{Profile: policy.Default(index), Seed: 1}
+	})
+}
+
+func serverOf(t testing.TB, o selectserver.Options, plan func(*prefix.Index) scheduling.Options) *selectserver.Server {
 	pool, err := scheduling.NewPool(scheduling.PoolOptions{})
 	require.NoError(t, err)
 	index, err := prefix.New(prefix.Options{MaxBytes: 16 << 20})
 	require.NoError(t, err)
-	o.Scheduler, err = scheduling.New(pool, scheduling.Options{Profile: policy.Default(index), Seed: 1})
+	o.Scheduler, err = scheduling.New(pool, plan(index))
 	require.NoError(t, err)
 	s, err := selectserver.New(o)
 	require.NoError(t, err)
@@ -152,6 +160,100 @@ func TestTheLifeOfARequest(t *testing.T) {
 	requests, prefill, kv = h.load()
 	require.Equal(t, []float64{0, 0, 0}, []float64{requests, prefill, kv})
 	require.InDelta(t, 0, h.must("GET", "/loads", "")["reservations"], 0)
+}
+
+func TestSelectReservesNothing(t *testing.T) {
+	h := onLoopback(t, newServer(t, selectserver.Options{}))
+	h.workers(4)
+	body := `{"model":"m","prompt":{"text":"` + strings.Repeat("hello ", 100) + `"}}`
+	first := h.must("POST", "/select", body)
+	for range 3 {
+		again := h.must("POST", "/select", body)
+		require.Equal(t, first, again)
+		require.InDelta(t, 0, again["cached_tokens"], 0, "nothing was sent there")
+		require.NotContains(t, again, "reservation")
+	}
+	requests, prefill, kv := h.load()
+	require.Equal(t, []float64{0, 0, 0}, []float64{requests, prefill, kv})
+	require.Equal(t, first["worker"], h.must("POST", "/select_and_reserve", body)["worker"])
+	require.InDelta(t, 144, h.must("POST", "/select", body)["cached_tokens"], 0)
+	for _, wrong := range []string{`{"id":"x","model":"m"}`, `{"lease_seconds":3,"model":"m"}`} {
+		status, answer := h.do("POST", "/select", wrong)
+		require.Equal(t, http.StatusBadRequest, status)
+		require.Contains(t, problems(answer), "only a reservation has them")
+	}
+}
+
+// A prefill worker and a decode worker, as in disaggregated serving.
+func TestStages(t *testing.T) {
+	h := onLoopback(t, serverOf(t, selectserver.Options{}, func(index *prefix.Index) scheduling.Options {
+		profile := func(phase scheduling.Role) scheduling.Profile {
+			p := policy.Default(index)
+			p.Filters = append(p.Filters, filter.Role{Phase: phase, Explicit: phase == scheduling.Prefill})
+			return p
+		}
+		return scheduling.Options{Seed: 1, Stages: []scheduling.Stage{
+			{Name: "decode", Profile: profile(scheduling.Decode)},
+			{
+				Name: "prefill", Profile: profile(scheduling.Prefill), After: []string{"decode"},
+				When: condition.Uncached{Tokens: 64, Stage: "decode"}, Takes: scheduling.Prefill, Optional: true,
+			},
+		}}
+	}))
+	for i, role := range []string{"decode", "decode", "prefill", "prefill"} {
+		h.must("POST", "/workers", fmt.Sprintf(`{"id":"%s%d","address":"10.0.0.%d:8000","model":"m","roles":["%s"]}`, role, i, i+1, role))
+	}
+	loads := func() string {
+		var all []string
+		for _, l := range h.must("GET", "/loads", "")["loads"].([]any) {
+			l := l.(map[string]any)
+			all = append(all, fmt.Sprint(l["worker"], ":", l["requests"], "/", l["prefill_tokens"], "/", l["kv_tokens"]))
+		}
+		return strings.Join(all, " ")
+	}
+	stage := func(p map[string]any) (name, worker string, fallbacks int) {
+		require.Len(t, p["stages"], 1)
+		leg := p["stages"].([]any)[0].(map[string]any)
+		rest, _ := leg["fallbacks"].([]any)
+		return leg["stage"].(string), leg["worker"].(map[string]any)["id"].(string), len(rest)
+	}
+	body := `{"model":"m","prompt":{"text":"` + strings.Repeat("x", 800) + `"}}`
+	preview := h.must("POST", "/select", body)
+	name, _, _ := stage(preview)
+	require.Equal(t, "prefill", name)
+	require.Equal(t, "decode0:0/0/0 decode1:0/0/0 prefill2:0/0/0 prefill3:0/0/0", loads())
+
+	p := h.must("POST", "/select_and_reserve", body)
+	decode := p["worker"].(map[string]any)["id"].(string)
+	_, prefill, fallbacks := stage(p)
+	require.Equal(t, 1, fallbacks)
+	require.Contains(t, loads(), decode+":1/0/200")
+	require.Contains(t, loads(), prefill+":1/200/200")
+	path := "/reservations/" + p["reservation"].(string)
+
+	_, moved, fallbacks := stage(h.must("POST", path+"/stages/prefill/next", ""))
+	require.NotEqual(t, prefill, moved)
+	require.Zero(t, fallbacks)
+	require.Contains(t, loads(), prefill+":0/0/0")
+	require.Contains(t, loads(), moved+":1/200/200")
+	h.must("POST", path+"/stages/prefill/done", "")
+	require.Contains(t, loads(), moved+":0/0/0")
+	require.Contains(t, loads(), decode+":1/0/200")
+	for _, other := range []string{"decode", "x"} {
+		status, answer := h.do("POST", path+"/stages/"+other+"/done", "")
+		require.Equal(t, http.StatusNotFound, status)
+		require.Equal(t, "unknown_stage", code(answer))
+	}
+	status, answer := h.do("POST", path+"/stages/prefill/next", "")
+	require.Equal(t, http.StatusGone, status)
+	require.Equal(t, "no_fallback", code(answer))
+	h.must("POST", path+"/first_token", "")
+	h.must("DELETE", path, "")
+	require.Equal(t, "decode0:0/0/0 decode1:0/0/0 prefill2:0/0/0 prefill3:0/0/0", loads())
+
+	again := h.must("POST", "/select_and_reserve", body)
+	require.NotContains(t, again, "stages", "the decode worker has the prompt")
+	require.Equal(t, decode, again["worker"].(map[string]any)["id"])
 }
 
 func code(answer map[string]any) string { return answer["error"].(map[string]any)["code"].(string) }
@@ -405,5 +507,49 @@ func TestOptionsAreChecked(t *testing.T) {
 	_, err := selectserver.New(selectserver.Options{Lease: -1, MaxLease: -2, MaxReservations: -3, MaxBodyBytes: -4})
 	for _, want := range []string{"scheduler: nil", "lease -1ns", "max lease -2ns", "max reservations -3", "max body bytes -4"} {
 		require.ErrorContains(t, err, want)
+	}
+}
+
+// BenchmarkSelect is one request over loopback: reserved, first token, released, on a connection that is kept.
+func BenchmarkSelect(b *testing.B) {
+	tokens := "1"
+	for i := 2; i <= 4096; i++ {
+		tokens += fmt.Sprintf(",%d", i*37)
+	}
+	for _, prompt := range []string{"blocks", "tokens"} {
+		for _, workers := range []int{8, 100} {
+			b.Run(fmt.Sprintf("prompt=%s/workers=%d", prompt, workers), func(b *testing.B) {
+				s := newServer(b, selectserver.Options{})
+				h := onLoopback(b, s)
+				h.workers(workers)
+				body := `{"model":"m","prompt":{"tokens":[` + tokens + `]}}`
+				if prompt == "blocks" {
+					body = `{"model":"m","prompt":{"blocks":[{"block_tokens":16,"hashes":[` + strings.Join(strings.Split(tokens, ",")[:256], ",") + `]}]}}`
+				}
+				call := func(method, path, body string) []byte {
+					r, err := http.NewRequest(method, h.base+path, strings.NewReader(body))
+					require.NoError(b, err)
+					resp, err := h.call(r)
+					require.NoError(b, err)
+					answer, err := io.ReadAll(resp.Body)
+					resp.Body.Close()
+					require.NoError(b, err)
+					require.Less(b, resp.StatusCode, 300)
+					return answer
+				}
+				b.ReportAllocs()
+				var selecting time.Duration
+				for b.Loop() {
+					began := time.Now()
+					answer := call("POST", "/select_and_reserve", body)
+					selecting += time.Since(began)
+					_, rest, _ := bytes.Cut(answer, []byte(`"reservation":"`))
+					id, _, _ := bytes.Cut(rest, []byte(`"`))
+					call("POST", "/reservations/"+string(id)+"/first_token", "")
+					call("DELETE", "/reservations/"+string(id), "")
+				}
+				b.ReportMetric(float64(selecting.Microseconds())/float64(b.N), "µs/select")
+			})
+		}
 	}
 }
