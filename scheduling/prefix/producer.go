@@ -41,6 +41,7 @@ type members struct {
 // layout is what the producer derives from a pool's layout.
 type layout struct {
 	version     uint64
+	current     <-chan struct{} // closed when it is replaced; no other layout, of any pool, has this channel
 	sizes       []blockSize
 	blockTokens []int // by slot
 	generations []uint32
@@ -121,16 +122,16 @@ func (p *Producer) layout(s *scheduling.Snapshot) *layout {
 
 // layout returns what fits the snapshot, bringing the index up to date with the pool if it changed.
 func (m *members) layout(s *scheduling.Snapshot, index *Index, geometry func(*scheduling.Endpoint) (blockTokens, cacheBlocks int)) *layout {
-	if l := m.current.Load(); l != nil && l.version == s.Layout() {
+	if l := m.current.Load(); l != nil && l.current == s.Changed() {
 		return l
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	old := m.current.Load()
-	if old != nil && old.version == s.Layout() {
+	if old != nil && old.current == s.Changed() {
 		return old
 	}
-	next := &layout{version: s.Layout(), blockTokens: make([]int, s.Len()), generations: make([]uint32, s.Len())}
+	next := &layout{version: s.Layout(), current: s.Changed(), blockTokens: make([]int, s.Len()), generations: make([]uint32, s.Len())}
 	for _, slot := range s.Live() {
 		next.generations[slot] = s.Generation(slot)
 		next.blockTokens[slot], _ = geometry(s.Endpoint(slot))

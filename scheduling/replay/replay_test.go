@@ -484,6 +484,32 @@ func TestRecordingsThatAreWrong(t *testing.T) {
 	require.Equal(t, 1, report.Choices)
 }
 
+// A plan can be asked about one recording after the other.
+func TestAPlanIsAskedTwice(t *testing.T) {
+	plan := scheduling.Options{Profile: policy.Default(newIndex(t))}
+	for _, endpoints := range []int{2, 9, 3} {
+		var list []scheduling.Endpoint
+		for i := range endpoints {
+			list = append(list, endpointOf(i))
+		}
+		pool, err := scheduling.NewPool(scheduling.PoolOptions{Endpoints: list})
+		require.NoError(t, err)
+		s := newScheduler(t, pool, scheduling.Options{})
+		var file bytes.Buffer
+		rec, err := replay.NewRecorder(&file, replay.RecorderOptions{})
+		require.NoError(t, err)
+		s.Observe(1, rec)
+		for range 2 * endpoints {
+			_, err := s.Pick(context.Background(), &scheduling.Request{})
+			require.NoError(t, err)
+		}
+		require.NoError(t, rec.Close())
+		report, err := replay.Run(context.Background(), replay.NewReader(&file), replay.Options{Plan: plan})
+		require.NoError(t, err)
+		require.Equal(t, 2*endpoints, report.Choices)
+	}
+}
+
 func TestRunEndsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
