@@ -6,6 +6,8 @@
 // Package [github.com/inferloom/inferloom/scheduling] chooses an engine for a request and accounts for it in the same
 // step. Its plugins are filters, scorers and pickers; scheduling/prefix knows which engine has seen which prompt prefix;
 // scheduling/policy has profiles that are ready to use, and scheduling/enginemetrics keeps the pool's metrics fresh.
+// scheduling/shadow and scheduling/replay tell what another plan would have chosen; scheduling/selectserver serves hosts in other
+// languages.
 //
 // # How it gets there
 //

@@ -221,8 +221,11 @@ func statusOf(err error) int {
 func (l *lease) reject(err error) error {
 	var pick *scheduling.PickError
 	r := &Rejection{Err: err}
+	if errors.As(err, &pick) {
+		l.record.Explanation = pick.Explanation
+	}
 	switch {
-	case !errors.As(err, &pick):
+	case pick == nil:
 		l.observe(err)
 		return err
 	case errors.Is(err, scheduling.ErrUnknownModel):

@@ -146,3 +146,20 @@ func TestBrainOptionsAreChecked(t *testing.T) {
 	_, err := gateway.NewBrain(gateway.BrainOptions{})
 	require.EqualError(t, err, "scheduler: nil")
 }
+
+type nobody struct{}
+
+func (nobody) Filter(*scheduling.Cycle, []scheduling.Slot) []scheduling.Slot { return nil }
+
+func TestARejectionIsExplained(t *testing.T) {
+	pool, err := scheduling.NewPool(scheduling.PoolOptions{Endpoints: []scheduling.Endpoint{{ID: "a", Address: "10.0.0.1:80", Model: "m"}}})
+	require.NoError(t, err)
+	sched, err := scheduling.New(pool, scheduling.Options{Profile: scheduling.Profile{Filters: []scheduling.Filter{nobody{}}}})
+	require.NoError(t, err)
+	var seen records
+	brain, err := gateway.NewBrain(gateway.BrainOptions{Scheduler: sched, Observer: &seen, ExplainEvery: 1})
+	require.NoError(t, err)
+	_, err = brain.Route(t.Context(), parse(t, api.Completion, `{"model":"m","prompt":"hi"}`))
+	require.ErrorIs(t, err, scheduling.ErrNoEndpoint)
+	require.Equal(t, []scheduling.Removal{{Filter: "gateway_test.nobody", Endpoint: "a"}}, seen[0].Explanation.Removed)
+}

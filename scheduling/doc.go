@@ -44,6 +44,12 @@
 // The built-in plugins are in the folders filter, scorer, picker and condition, the prefix index in prefix, and ready-made
 // profiles in policy.
 //
+// # What another plan would have chosen
+//
+// An [Observer] (see [Scheduler.Observe]) is told of choices as [Moment] values: all that a choice was made from. [Scheduler.Weigh] is
+// another scheduler's verdict on one. Package shadow compares plans with it while they run, package replay from recordings.
+// [Scheduler.Preview] chooses without effects.
+//
 // # What is guaranteed
 //
 //   - Choosing and accounting are one step. A pick scores a frozen view of the ledger and commits only if the chosen
