@@ -5,7 +5,8 @@ import (
 	"slices"
 )
 
-// Explanation is how a decision came about. It marshals to JSON.
+// Explanation is how a decision came about. Its JSON reads back into the same value; docs/explain.md describes it, and its names
+// stay as they are.
 type Explanation struct {
 	Model        string `json:"model"`
 	Adapter      string `json:"adapter,omitempty"`

@@ -131,7 +131,7 @@ func (c *Cycle) forget() {
 		m.Request, m.Snapshot, m.Choice = nil, nil, Choice{}
 		clear(m.Earlier)
 	}
-	c.observers, c.inFlight = nil, nil
+	c.observers = nil
 }
 
 // ErrUnknownStage is wrapped by Weigh's error if the scheduler has no stage of the moment's name.
@@ -254,7 +254,7 @@ func (c *Cycle) recallLoads(m *Moment) {
 	c.inFlight, c.reported = m.InFlight, m.Reported
 }
 
-// dismiss ends a cycle that was on no ledger.
+// dismiss ends a cycle of which nothing is on the ledger.
 func (s *Scheduler) dismiss(c *Cycle) {
 	clear(c.legs)
 	c.legs = c.legs[:0]

@@ -187,6 +187,15 @@ func TestObserveEvery(t *testing.T) {
 		d.Done()
 	}
 	require.Equal(t, 10, told, "of the first 40 picks, and no preview")
+
+	s.Observe(1, chose(func(*scheduling.Moment) { told++ }))
+	_, err := s.Pick(context.Background(), &scheduling.Request{Model: "unknown"})
+	require.ErrorIs(t, err, scheduling.ErrUnknownModel)
+	s.Observe(0)
+	d, err := s.Pick(context.Background(), &scheduling.Request{})
+	require.NoError(t, err)
+	d.Done()
+	require.Equal(t, 10, told, "neither a pick that failed nor what follows it")
 }
 
 // A preview is what the next pick chooses, and leaves no trace.

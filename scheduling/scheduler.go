@@ -175,10 +175,10 @@ func (s *Scheduler) end(c *Cycle) {
 	for i := range c.chains {
 		c.chains[i].filled = false
 	}
-	if c.inFlight != nil {
+	if c.observers != nil {
 		c.forget()
 	}
-	c.preview, c.keys = false, c.keys[:0]
+	c.preview, c.keys, c.inFlight = false, c.keys[:0], nil
 	c.Request, c.Snapshot, c.Peer, c.Source = nil, nil, nil, Source{}
 	s.cycles.Put(c)
 }
