@@ -1,7 +1,6 @@
 package scheduling
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -260,10 +259,4 @@ func (s *Scheduler) dismiss(c *Cycle) {
 	c.legs = c.legs[:0]
 	c.reported = nil
 	s.end(c)
-}
-
-// Preview tells what the next Pick of the request would choose, without its effects: nothing is reserved, and neither plugins nor
-// observers learn of it. The decision's Next reports false.
-func (s *Scheduler) Preview(ctx context.Context, r *Request) (Decision, error) {
-	return s.pick(ctx, r, true)
 }

@@ -270,3 +270,24 @@ type scorerFunc func(c *scheduling.Cycle, slots []scheduling.Slot, scores []floa
 func (f scorerFunc) Score(c *scheduling.Cycle, slots []scheduling.Slot, scores []float64) {
 	f(c, slots, scores)
 }
+
+func TestPlace(t *testing.T) {
+	pool := newPool(t, roles()...)
+	for _, s := range []*scheduling.Scheduler{newScheduler(t, pool, policy.Default(newIndex(t))), newStaged(t, pool, disaggregated(newIndex(t))...)} {
+		r := &scheduling.Request{Model: "m", Prompt: scheduling.Prompt{Text: make([]byte, 4000)}}
+		d, err := s.Place(r, "e3")
+		require.NoError(t, err)
+		require.Equal(t, "e3", d.Endpoint.ID)
+		require.Equal(t, scheduling.Load{Requests: 1, PrefillTokens: 1000, KVTokens: 1000}, pool.InFlight(d.Slot()))
+		require.Empty(t, d.Fallbacks())
+		again, err := s.Place(r, "e3")
+		require.NoError(t, err)
+		require.Equal(t, 992, again.CachedTokens, "the index has learned it")
+		again.Done()
+		require.False(t, d.Next())
+		require.Zero(t, pool.Total())
+		_, err = s.Place(r, "nowhere")
+		require.ErrorIs(t, err, scheduling.ErrUnknownEndpoint)
+		require.ErrorContains(t, err, `"nowhere"`)
+	}
+}

@@ -17,6 +17,7 @@
 //	POST   /select                         where a request would go; nothing is reserved
 //	POST   /select_and_reserve             {"model":"llama","prompt":{"tokens":[1,2,3]}}
 //	       200 {"reservation":"R","worker":{"id":"w0","address":"10.0.0.1:8000"},"fallbacks":[...],...}
+//	POST   /reservations                   the same at a worker of the host's choice: {"worker":"w0","model":"llama",...}
 //	POST   /reservations/R/first_token     the prefill is over
 //	POST   /reservations/R/tokens          {"tokens":16} more of them take up KV memory
 //	POST   /reservations/R/next            the worker failed: 200 with the next one, 410 if there is none

@@ -25,6 +25,7 @@ type ask struct {
 	TPOTMs    float64           `json:"tpot_ms"`
 	Headers   map[string]string `json:"headers"`
 	Lease     float64           `json:"lease_seconds"`
+	Worker    string            `json:"worker"`
 	Explain   bool              `json:"explain"`
 }
 
@@ -187,8 +188,8 @@ func (s *Server) choose(r *http.Request) (any, error) {
 	if err := read(r, &a); err != nil {
 		return nil, err
 	}
-	if a.ID != "" || a.Lease != 0 {
-		return nil, invalid("id, lease_seconds: only a reservation has them")
+	if a.ID != "" || a.Lease != 0 || a.Worker != "" {
+		return nil, invalid("id, lease_seconds, worker: only a reservation has them")
 	}
 	request, err := a.request(s.sched.Pool().Snapshot())
 	if err != nil {
@@ -202,12 +203,36 @@ func (s *Server) choose(r *http.Request) (any, error) {
 	return newPlacement(&request, &d), nil
 }
 
-// reserve places a request. A host that sends one again under the same id gets what it got the first time.
-func (s *Server) reserve(r *http.Request) (any, error) {
+// selectAndReserve places a request where it is best placed.
+func (s *Server) selectAndReserve(r *http.Request) (any, error) {
 	var a ask
 	if err := read(r, &a); err != nil {
 		return nil, err
 	}
+	if a.Worker != "" {
+		return nil, invalid(fmt.Sprintf("worker %q: is chosen here; POST /reservations reserves at a worker of the host's choice", a.Worker))
+	}
+	return s.reserve(&a, func(request *scheduling.Request) (scheduling.Decision, error) {
+		return s.sched.Pick(r.Context(), request)
+	})
+}
+
+// reserveAt places a request at a worker of the host's choice.
+func (s *Server) reserveAt(r *http.Request) (any, error) {
+	var a ask
+	if err := read(r, &a); err != nil {
+		return nil, err
+	}
+	if a.Worker == "" {
+		return nil, invalid("worker is empty: want the id of one; POST /select_and_reserve chooses")
+	}
+	return s.reserve(&a, func(request *scheduling.Request) (scheduling.Decision, error) {
+		return s.sched.Place(request, a.Worker)
+	})
+}
+
+// reserve places a request. A host that sends one again under the same id gets what it got the first time.
+func (s *Server) reserve(a *ask, place func(*scheduling.Request) (scheduling.Decision, error)) (any, error) {
 	length, err := s.leaseLength(a.Lease)
 	if err != nil {
 		return nil, err
@@ -224,7 +249,7 @@ func (s *Server) reserve(r *http.Request) (any, error) {
 	} else if answer, ok := s.held(l.id); ok {
 		return answer, nil
 	}
-	if l.decision, err = s.sched.Pick(r.Context(), &l.request); err != nil {
+	if l.decision, err = place(&l.request); err != nil {
 		return nil, err
 	}
 	answer := l.placement(l.length)

@@ -111,7 +111,8 @@ func (s *Server) routes() {
 	handle("POST", "/workers/{id}/metrics", s.reportMetrics)
 	handle("GET", "/loads", s.loads)
 	handle("POST", "/select", s.choose)
-	handle("POST", "/select_and_reserve", s.reserve)
+	handle("POST", "/select_and_reserve", s.selectAndReserve)
+	handle("POST", "/reservations", s.reserveAt)
 	handle("POST", "/reservations/{id}/first_token", s.firstToken)
 	handle("POST", "/reservations/{id}/tokens", s.tokens)
 	handle("POST", "/reservations/{id}/next", s.next)
@@ -156,6 +157,8 @@ func writeError(w http.ResponseWriter, err error) {
 		e = &apiError{http.StatusRequestEntityTooLarge, "body_too_large", []string{fmt.Sprintf("body: more than %d bytes", tooLarge.Limit)}}
 	case errors.Is(err, scheduling.ErrUnknownModel) && errors.As(err, &pick):
 		e = &apiError{http.StatusNotFound, "unknown_model", []string{fmt.Sprintf("model %q: %v", pick.Model, pick)}}
+	case errors.Is(err, scheduling.ErrUnknownEndpoint):
+		e = &apiError{http.StatusNotFound, "unknown_worker", []string{"worker: " + err.Error()}}
 	case errors.Is(err, scheduling.ErrNoEndpoint):
 		e = &apiError{http.StatusServiceUnavailable, "no_worker", []string{err.Error()}}
 	default: // the client has gone

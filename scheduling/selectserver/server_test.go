@@ -184,6 +184,27 @@ func TestSelectReservesNothing(t *testing.T) {
 	}
 }
 
+func TestReserveAtAWorker(t *testing.T) {
+	h := onLoopback(t, newServer(t, selectserver.Options{}))
+	h.workers(3)
+	prompt := `"model":"m","prompt":{"text":"` + strings.Repeat("hello ", 100) + `"}`
+	first := h.must("POST", "/reservations", `{"worker":"w1",`+prompt+`}`)
+	require.Equal(t, "w1", first["worker"].(map[string]any)["id"])
+	require.NotContains(t, first, "fallbacks")
+	requests, prefill, kv := h.load()
+	require.Equal(t, []float64{1, 150, 150}, []float64{requests, prefill, kv})
+	h.must("DELETE", "/reservations/"+first["reservation"].(string), "")
+	require.Equal(t, "w1", h.must("POST", "/select", "{"+prompt+"}")["worker"].(map[string]any)["id"], "the index has learned it")
+	for want, body := range map[string]string{`unknown endpoint: "w9"`: `{"worker":"w9"}`, "worker is empty": `{}`} {
+		_, answer := h.do("POST", "/reservations", body)
+		require.Contains(t, problems(answer), want)
+	}
+	_, answer := h.do("POST", "/select_and_reserve", `{"worker":"w1"}`)
+	require.Contains(t, problems(answer), `worker "w1": is chosen here`)
+	requests, _, _ = h.load()
+	require.Zero(t, requests)
+}
+
 // A prefill worker and a decode worker, as in disaggregated serving.
 func TestStages(t *testing.T) {
 	h := onLoopback(t, serverOf(t, selectserver.Options{}, func(index *prefix.Index) scheduling.Options {
