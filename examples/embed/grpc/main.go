@@ -20,9 +20,6 @@ import (
 
 	"github.com/inferloom/inferloom/examples/embed/grpc/generate"
 	"github.com/inferloom/inferloom/examples/internal/program"
-	"github.com/inferloom/inferloom/scheduling"
-	"github.com/inferloom/inferloom/scheduling/policy"
-	"github.com/inferloom/inferloom/scheduling/prefix"
 )
 
 func main() { program.Main("grpc", run) }
@@ -48,7 +45,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 			addresses = append(addresses, address)
 		}
 	}
-	sched, err := newScheduler(*model, addresses)
+	sched, err := program.NewScheduler(*model, addresses)
 	if err != nil {
 		return program.UsageError{Err: err}
 	}
@@ -65,22 +62,6 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	}
 	<-ctx.Done()
 	return nil
-}
-
-func newScheduler(model string, addresses []string) (*scheduling.Scheduler, error) {
-	var endpoints []scheduling.Endpoint
-	for _, address := range addresses {
-		endpoints = append(endpoints, scheduling.Endpoint{Address: address, Model: model})
-	}
-	pool, err := scheduling.NewPool(scheduling.PoolOptions{Endpoints: endpoints})
-	if err != nil {
-		return nil, err
-	}
-	index, err := prefix.New(prefix.Options{})
-	if err != nil {
-		return nil, err
-	}
-	return scheduling.New(pool, scheduling.Options{Profile: policy.Default(index)})
 }
 
 // serve serves a generator until stop is called, which waits for its calls to end.

@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/inferloom/inferloom/examples/embed/grpc/generate"
+	"github.com/inferloom/inferloom/examples/internal/program"
 	"github.com/inferloom/inferloom/scheduling"
 )
 
@@ -41,7 +42,7 @@ func start(t *testing.T, g generate.GeneratorServer) string {
 
 // front is a router before workers, and a client of it.
 func front(t *testing.T, workers ...string) (generate.GeneratorClient, *scheduling.Pool) {
-	sched, err := newScheduler("m", workers)
+	sched, err := program.NewScheduler("m", workers)
 	require.NoError(t, err)
 	r := newRouter(sched)
 	t.Cleanup(r.close)

@@ -19,9 +19,6 @@ import (
 	"time"
 
 	"github.com/inferloom/inferloom/examples/internal/program"
-	"github.com/inferloom/inferloom/scheduling"
-	"github.com/inferloom/inferloom/scheduling/policy"
-	"github.com/inferloom/inferloom/scheduling/prefix"
 )
 
 func main() { program.Main("httpproxy", run) }
@@ -38,7 +35,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if *engines == "" {
 		return program.UsageError{Err: errors.New("-engines is empty: want host:port,host:port")}
 	}
-	sched, err := newScheduler(*model, strings.Split(*engines, ","))
+	sched, err := program.NewScheduler(*model, strings.Split(*engines, ","))
 	if err != nil {
 		return program.UsageError{Err: err}
 	}
@@ -56,20 +53,4 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return err
 	}
 	return nil
-}
-
-func newScheduler(model string, addresses []string) (*scheduling.Scheduler, error) {
-	var endpoints []scheduling.Endpoint
-	for _, address := range addresses {
-		endpoints = append(endpoints, scheduling.Endpoint{Address: address, Model: model})
-	}
-	pool, err := scheduling.NewPool(scheduling.PoolOptions{Endpoints: endpoints})
-	if err != nil {
-		return nil, err
-	}
-	index, err := prefix.New(prefix.Options{})
-	if err != nil {
-		return nil, err
-	}
-	return scheduling.New(pool, scheduling.Options{Profile: policy.Default(index)})
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"github.com/inferloom/inferloom/examples/internal/program"
 	"github.com/inferloom/inferloom/scheduling"
 )
 
@@ -44,7 +45,7 @@ type front struct {
 }
 
 func newFront(t *testing.T, addresses ...string) *front {
-	sched, err := newScheduler("m", addresses)
+	sched, err := program.NewScheduler("m", addresses)
 	require.NoError(t, err)
 	base := &http.Transport{}
 	server := httptest.NewServer(newProxy(sched, base))
