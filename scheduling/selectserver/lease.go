@@ -34,7 +34,9 @@ func (l *lease) end() {
 	}
 }
 
-// leases is the table of the reservations that hosts hold. A lock of the table is never held while a lease's is taken.
+// leases is the table of the reservations that hosts hold. A lease leaves it before it ends, or in the same step: whoever finds one
+// here, and waits for its lock, finds it ended only if it has left meanwhile. The table's lock may be taken while a lease's is held,
+// never the other way round.
 type leases struct {
 	max     int
 	earlier chan struct{} // the first deadline has moved forward
@@ -54,18 +56,21 @@ func (t *leases) len() int {
 	return len(t.byID)
 }
 
-// hold takes a lease into the table. It reports false if it did not: there is one with its id, or no room.
-func (t *leases) hold(l *lease) bool {
+// hold takes a lease into the table. If ok is false it did not: the table is full, or has a lease of the same id.
+func (t *leases) hold(l *lease) (ok, full bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.byID[l.id] != nil || len(t.byID) >= t.max {
-		return false
+	if t.byID[l.id] != nil {
+		return false, false
+	}
+	if len(t.byID) >= t.max {
+		return false, true
 	}
 	t.byID[l.id] = l
 	l.deadline = time.Now().Add(l.length)
 	heap.Push(&t.queue, l)
 	t.wake(l)
-	return true
+	return true, false
 }
 
 // find returns a lease, renewed, and how long it is now: length where that is not 0.
@@ -99,7 +104,7 @@ func (t *leases) wake(l *lease) {
 	}
 }
 
-// take removes a lease from the table.
+// take removes the lease of an id from the table.
 func (t *leases) take(id string) *lease {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -108,6 +113,15 @@ func (t *leases) take(id string) *lease {
 		t.remove(l)
 	}
 	return l
+}
+
+// drop removes a lease from the table, unless it has left already, and another one may have its id.
+func (t *leases) drop(l *lease) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.byID[l.id] == l {
+		t.remove(l)
+	}
 }
 
 func (t *leases) remove(l *lease) {

@@ -253,15 +253,21 @@ func (s *Server) reserve(a *ask, place func(*scheduling.Request) (scheduling.Dec
 		return nil, err
 	}
 	answer := l.placement(l.length)
-	if s.leases.hold(l) {
-		return answer, nil
+	for {
+		ok, full := s.leases.hold(l)
+		if ok {
+			return answer, nil
+		}
+		if full {
+			l.end()
+			return nil, &apiError{http.StatusTooManyRequests, "too_many_reservations", []string{
+				fmt.Sprintf("reservations: %d are held, which is the most", s.o.MaxReservations)}}
+		}
+		if answer, ok := s.held(l.id); ok { // the same call came twice at once
+			l.end()
+			return answer, nil
+		}
 	}
-	l.end()
-	if answer, ok := s.held(l.id); ok { // the same call came twice at once
-		return answer, nil
-	}
-	return nil, &apiError{http.StatusTooManyRequests, "too_many_reservations", []string{
-		fmt.Sprintf("reservations: %d are held, which is the most", s.o.MaxReservations)}}
 }
 
 // held answers with a lease that another call made.
@@ -336,18 +342,14 @@ func (s *Server) renew(r *http.Request) (any, error) {
 
 // next moves a reservation to the next worker in rank.
 func (s *Server) next(r *http.Request) (any, error) {
-	moved := true
-	answer, err := s.use(r, 0, func(l *lease, length time.Duration) (any, error) {
-		if moved = l.decision.Next(); !moved {
+	return s.use(r, 0, func(l *lease, length time.Duration) (any, error) {
+		if !l.decision.Next() {
 			l.ended = true
+			s.leases.drop(l)
 			return nil, &apiError{http.StatusGone, "no_fallback", []string{fmt.Sprintf("reservation %q: no other worker is left; it has ended", l.id)}}
 		}
 		return l.placement(length), nil
 	})
-	if !moved {
-		s.leases.take(r.PathValue("id"))
-	}
-	return answer, err
 }
 
 // leg does something with a stage of a reservation that is not the primary one.

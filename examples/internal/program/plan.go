@@ -7,7 +7,6 @@ import (
 	"github.com/inferloom/inferloom/scheduling/prefix"
 )
 
-
 // LoadPlan reads a scheduler's configuration from a file, or the preset of a name where there is no file.
 func LoadPlan(path, preset string) (*config.Plan, error) {
 	loader := new(config.Loader)
