@@ -34,11 +34,13 @@ var cores = map[string][]string{
 	"scheduling/prefix":        {"scheduling", "kvcache/blockhash"},
 	"scheduling/policy":        {"scheduling", "scheduling/condition", "scheduling/filter", "scheduling/picker", "scheduling/prefix", "scheduling/scorer", "kvcache/blockhash"},
 
-	"kvcache/blockhash":    {},
-	"kvcache/events":       {"kvcache/events/internal/zmtp"},
-	"kvcache/token":        {},
-	"kvcache/token/chat":   {"kvcache/token", "kvcache/token/internal/jinja"},
-	"kvcache/token/remote": {},
+	"kvcache/blockhash":       {},
+	"kvcache/events":          {"kvcache/events/internal/zmtp"},
+	"kvcache/store":           {},
+	"kvcache/store/storetest": {"kvcache/store"},
+	"kvcache/token":           {},
+	"kvcache/token/chat":      {"kvcache/token", "kvcache/token/internal/jinja"},
+	"kvcache/token/remote":    {},
 
 	"moe":      {},
 	"moe/plan": {"accel", "moe"},
