@@ -37,6 +37,7 @@ var cores = map[string][]string{
 	"kvcache/blockhash":       {},
 	"kvcache/events":          {"kvcache/events/internal/zmtp"},
 	"kvcache/store":           {},
+	"kvcache/store/evict":     {},
 	"kvcache/store/storetest": {"kvcache/store"},
 	"kvcache/token":           {},
 	"kvcache/token/chat":      {"kvcache/token", "kvcache/token/internal/jinja"},
