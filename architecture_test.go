@@ -38,6 +38,7 @@ var cores = map[string][]string{
 	"kvcache/events":          {"kvcache/events/internal/zmtp"},
 	"kvcache/store":           {},
 	"kvcache/store/evict":     {},
+	"kvcache/store/memory":    {"kvcache/store", "kvcache/store/evict", "kvcache/store/internal/frame", "kvcache/store/internal/ledger"},
 	"kvcache/store/storetest": {"kvcache/store"},
 	"kvcache/token":           {},
 	"kvcache/token/chat":      {"kvcache/token", "kvcache/token/internal/jinja"},

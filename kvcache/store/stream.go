@@ -71,7 +71,7 @@ type pageReader struct {
 	page Page
 }
 
-func (r *pageReader) Attr() Attr { return r.page.attr }
+func (r *pageReader) Attr() Attr { return r.page.Attr() }
 
 func (r *pageReader) Close() error {
 	r.Reader.Reset(nil)

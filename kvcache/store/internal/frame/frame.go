@@ -138,6 +138,15 @@ func Parse(b []byte) (h Header, n int, err error) {
 	return h, n, nil
 }
 
+// Names reports whether a header, which is known to be whole, is that of a key. It allocates nothing.
+func Names(b []byte, key *store.Key) bool {
+	le := binary.LittleEndian
+	namespace, hash := len(key.Namespace), len(key.Hash)
+	return int(le.Uint16(b[44:])) == namespace && int(le.Uint16(b[46:])) == hash &&
+		le.Uint32(b[28:]) == key.Group && le.Uint32(b[32:]) == key.Rank &&
+		string(b[fixed:fixed+namespace]) == key.Namespace && string(b[fixed+namespace:fixed+namespace+hash]) == key.Hash
+}
+
 // Check reports whether a page is the one that the header was written for.
 func (h *Header) Check(page []byte) error {
 	if int64(len(page)) != h.Bytes {

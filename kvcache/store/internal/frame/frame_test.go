@@ -32,6 +32,13 @@ func TestSealedPages(t *testing.T) {
 		require.NoError(t, err)
 		require.True(t, bytes.Equal(page, got))
 		require.Equal(t, attr, gotAttr)
+		require.True(t, Names(sealed, &key))
+		other := key
+		other.Rank++
+		require.False(t, Names(sealed, &other))
+		other = key
+		other.Namespace, other.Hash = key.Namespace+key.Hash[:1], key.Hash[1:]
+		require.False(t, Names(sealed, &other))
 
 		_, _, err = Unseal(sealed[:rapid.IntRange(0, len(sealed)-1).Draw(t, "cut")], key)
 		require.ErrorIs(t, err, store.ErrCorrupt)
