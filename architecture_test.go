@@ -37,6 +37,7 @@ var cores = map[string][]string{
 	"kvcache/blockhash":       {},
 	"kvcache/events":          {"kvcache/events/internal/zmtp"},
 	"kvcache/store":           {},
+	"kvcache/store/disk":      {"kvcache/store", "kvcache/store/evict", "kvcache/store/internal/frame", "kvcache/store/internal/ledger"},
 	"kvcache/store/evict":     {},
 	"kvcache/store/memory":    {"kvcache/store", "kvcache/store/evict", "kvcache/store/internal/frame", "kvcache/store/internal/ledger"},
 	"kvcache/store/storetest": {"kvcache/store"},
