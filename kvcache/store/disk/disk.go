@@ -16,6 +16,7 @@ import (
 	"github.com/inferloom/inferloom/kvcache/store/evict"
 	"github.com/inferloom/inferloom/kvcache/store/internal/frame"
 	"github.com/inferloom/inferloom/kvcache/store/internal/ledger"
+	"github.com/inferloom/inferloom/kvcache/store/internal/workers"
 )
 
 // Options are the parameters of a Store. Dir and CapacityBytes are required.
@@ -83,7 +84,7 @@ type Store struct {
 	o     Options
 	files files
 	ids   ledger.Hasher
-	io    *workers
+	io    *workers.Pool
 	bufs  buffers
 
 	kick    chan struct{} // wakes maintain
@@ -180,7 +181,7 @@ func openFiles(ctx context.Context, o Options, f files) (*Store, error) {
 		}
 		return nil, err
 	}
-	s.io = newWorkers(o.Depth)
+	s.io = workers.New(o.Depth)
 	ctx, s.stop = context.WithCancel(context.Background())
 	go s.maintain(ctx)
 	s.wake()
@@ -316,7 +317,7 @@ func (s *Store) append(ctx context.Context, h *frame.Header, value []byte) error
 		if err := s.waitForRoom(ctx, length, size); err != nil {
 			return err
 		}
-		if err := s.io.do(ctx, write, nil, nil); !errors.Is(err, errNoRoom) {
+		if err := s.io.Do(ctx, write, nil, nil); !errors.Is(err, errNoRoom) {
 			return err
 		}
 	}
@@ -472,7 +473,7 @@ func (s *Store) Get(ctx context.Context, key store.Key) (store.Page, error) {
 		s.hasRead(g, id, &r, nil)
 		b.free()
 	}
-	if err := s.io.do(ctx, read, b.free, refuse); err != nil {
+	if err := s.io.Do(ctx, read, b.free, refuse); err != nil {
 		return store.Page{}, err
 	}
 	end := int64(r.header) + r.bytes

@@ -335,7 +335,7 @@ func (s *Store) Flush(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return s.syncAll(func(do func() error) error { return s.io.do(ctx, do, nil, nil) })
+	return s.syncAll(func(do func() error) error { return s.io.Do(ctx, do, nil, nil) })
 }
 
 // wait lets go of the lock until a condition holds. It is looked at after each write and seal.
@@ -426,7 +426,7 @@ func (s *Store) Close() error {
 
 func (s *Store) shut() error {
 	<-s.stopped
-	s.io.stop()
+	s.io.Stop()
 	var errs []error
 	s.retire(&s.active)
 	s.retire(&s.copies)
