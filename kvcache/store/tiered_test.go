@@ -55,7 +55,7 @@ func TestTieredConformance(t *testing.T) {
 	})
 	// Pages are evicted from memory to the disk and promoted from there all the time.
 	t.Run("memory and disk", func(t *testing.T) {
-		storetest.Run(t, storetest.Options{Forgets: true, MaxBytes: 900 << 10, Operations: 600, New: func(t *testing.T) store.Store {
+		storetest.Run(t, storetest.Options{Forgets: true, MaxBytes: 900 << 10, Operations: 300, New: func(t *testing.T) store.Store {
 			m, err := memory.New(memory.Options{CapacityBytes: 32 << 20, Policy: evict.PrefixCost})
 			require.NoError(t, err)
 			d, err := disk.Open(t.Context(), disk.Options{Dir: t.TempDir(), CapacityBytes: 64 << 20})
