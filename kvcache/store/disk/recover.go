@@ -47,7 +47,7 @@ func (s *Store) recover(ctx context.Context) error {
 			s.stamp = max(s.stamp, e.stamp())
 			g.first = min(g.first, e.stamp())
 			id := s.ids.ID(&e.header.Key)
-			if old, ok := newest[id]; ok && old.stamp > e.stamp() || e.length()+e.offset > g.size {
+			if old, ok := newest[id]; ok && old.stamp > e.stamp() || e.header.Bytes > g.size || e.length()+e.offset > g.size {
 				return
 			}
 			newest[id] = found{
