@@ -34,7 +34,7 @@ func (t *Tiered) Get(ctx context.Context, key Key) (Page, error) {
 	if err := t.begin(ctx, &key); err != nil {
 		return Page{}, err
 	}
-	times := t.sightings.Saw(key)
+	times := t.saw(key)
 	page, err := t.levels[0].Store.Get(ctx, key)
 	if err == nil {
 		t.levels[0].hits.Add(1)

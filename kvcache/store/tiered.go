@@ -21,7 +21,7 @@ type TieredOptions struct {
 	// AbsentFor is how long a page that no level had is taken for absent without asking again, 0 for not at all. It spares
 	// remote levels, and hides for as long what another process has put there.
 	AbsentFor time.Duration
-	// Keys is about how many keys Sightings, SelectiveHits and PromoteAfter tell apart; 0 means a million, for 2 MiB.
+	// Keys is about how many keys Sightings, SelectiveHits and PromoteAfter tell apart; 0 means a million, for 4 MiB.
 	Keys int
 	// Now is the clock of budgets and absences; nil is time.Now.
 	Now func() time.Time
@@ -37,7 +37,7 @@ type TieredOptions struct {
 // A page that is being moved is held by a reference, in memory and not copied. Close drops what waits; Flush waits for it.
 type Tiered struct {
 	levels    []*level
-	sightings *Sightings
+	sightings *Sightings // nil if no level looks at them
 	absent    absences
 	ctx       context.Context
 	cancel    context.CancelFunc
@@ -71,8 +71,8 @@ func NewTiered(o TieredOptions) (*Tiered, error) {
 		o.Now = time.Now
 	}
 	t := &Tiered{
-		sightings: NewSightings(cmp.Or(o.Keys, 1_000_000)), absent: absences{ttl: o.AbsentFor, now: o.Now, seed: maphash.MakeSeed()},
-		moves: map[Key][]*move{}, flights: map[Key]*flight{},
+		absent: absences{ttl: o.AbsentFor, now: o.Now, seed: maphash.MakeSeed()},
+		moves:  map[Key][]*move{}, flights: map[Key]*flight{},
 	}
 	t.ctx, t.cancel = context.WithCancel(context.Background())
 	names := map[string]bool{}
@@ -90,6 +90,9 @@ func NewTiered(o TieredOptions) (*Tiered, error) {
 			if _, ok := o.Levels[i-1].Store.(Evicter); !ok {
 				errs = append(errs, fmt.Errorf("Levels[%d]: Write is WriteBack, and the level above does not hand on what it evicts", i))
 			}
+		}
+		if t.sightings == nil && (l.Sightings > 1 || l.PromoteAfter > 1 || l.Write == WriteSelective) {
+			t.sightings = NewSightings(cmp.Or(o.Keys, 1_000_000))
 		}
 		if l.EnduranceBytesPerDay > 0 {
 			l.budget = newBudget(l.EnduranceBytesPerDay, o.Now)
@@ -138,7 +141,7 @@ func (t *Tiered) Put(ctx context.Context, key Key, value []byte, attr Attr) erro
 	if err := attr.Validate(); err != nil {
 		return err
 	}
-	t.sightings.Saw(key)
+	t.saw(key)
 	t.absent.remove(key)
 	var errs []error
 	for i, l := range t.levels {
@@ -156,6 +159,14 @@ func (t *Tiered) Put(ctx context.Context, key Key, value []byte, attr Attr) erro
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// saw counts a use of a key, and returns how many there were.
+func (t *Tiered) saw(key Key) int {
+	if t.sightings == nil {
+		return 1
+	}
+	return t.sightings.Saw(key)
 }
 
 // admits reports whether a level is to be written to at once, in place of one above it.

@@ -158,7 +158,6 @@ func TestPromotion(t *testing.T) {
 				require.NoError(t, below.Put(t.Context(), key(n), value(n), store.Attr{}))
 			}
 			s := tiered(t, store.TieredOptions{Levels: []store.Level{{Name: "above", Store: above, PromoteAfter: row.after}, {Name: "below", Store: below}}})
-			synctest := func() { require.NoError(t, s.Close()) } // flights have ended then
 			for n := range 3 {
 				for range n {
 					get(t, s, n)
@@ -170,7 +169,6 @@ func TestPromotion(t *testing.T) {
 			promoted := func() []int { return has(t, s, above) }
 			require.Eventually(t, func() bool { return len(promoted()) == len(row.want) }, 10*time.Second, time.Millisecond)
 			require.Equal(t, row.want, promoted())
-			synctest()
 		})
 	}
 }
@@ -191,8 +189,10 @@ func TestRefusedByTheFirst(t *testing.T) {
 	require.ErrorIs(t, alone.Put(t.Context(), key(1), large, store.Attr{}), store.ErrTooLarge)
 }
 
+func newMemory() (*memory.Store, error) { return memory.New(memory.Options{CapacityBytes: 32 << 20}) }
+
 func mustMemory(t *testing.T) *memory.Store {
-	m, err := memory.New(memory.Options{CapacityBytes: 32 << 20})
+	m, err := newMemory()
 	require.NoError(t, err)
 	return m
 }
