@@ -155,7 +155,7 @@ func TestClientLeaves(t *testing.T) {
 		usage  int
 	}{
 		"before the answer":        {nil, 0, 0},
-		"during a stream":          {[]string{event, event}, len(event), 2},
+		"during a stream":          {[]string{event, event}, 2 * len(event), 2},
 		"within an event":          {[]string{event, "data: {"}, len(event) + 3, 1},
 		"after the header, unread": {[]string{""}, 0, 0},
 	}
