@@ -1,0 +1,208 @@
+package resp
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strconv"
+	"time"
+
+	"github.com/inferloom/inferloom/kvcache/store"
+)
+
+// maxSuffixBytes is the longest that a database adds to a namespace.
+const maxSuffixBytes = 3
+
+// databases is how many a client can SELECT from.
+const databases = 16
+
+// conn is one client's connection. It is served by one goroutine.
+type conn struct {
+	server *Server
+	id     int64
+	link   link
+	r      reader
+	w      writer
+
+	account  string // namespace of it; empty as long as it is needed and not given
+	database int
+	name     string
+	// introduced is set once the client has said anything that LMCache's native client does not know.
+	introduced bool
+	in         int // bytes of values that this command brought
+}
+
+func newConn(s *Server, nc net.Conn) *conn {
+	c := &conn{server: s, id: s.ids.Add(1)}
+	c.link.Conn, c.link.timeout = nc, s.o.Timeout
+	c.r.src = bufio.NewReaderSize(&c.link, 64<<10)
+	c.w.dst, c.w.timeout = nc, s.o.Timeout
+	c.reset()
+	return c
+}
+
+// reset is how a connection begins.
+func (c *conn) reset() {
+	c.w.proto, c.database, c.name, c.account = 2, 0, "", ""
+	if c.server.o.Authenticate == nil {
+		c.account = c.server.o.Namespace
+	}
+}
+
+// errQuit ends a connection as its client wishes; errSilence because it would misunderstand any answer.
+var (
+	errQuit    = errors.New("quit")
+	errSilence = errors.New("closed instead of an answer that the client would misread")
+)
+
+func (c *conn) serve() {
+	defer c.link.Close()
+	for {
+		err := c.command()
+		if c.r.src.Buffered() == 0 || err != nil {
+			if failed := c.w.flush(); err == nil {
+				err = failed
+			}
+		}
+		if !c.link.end() && err == nil {
+			err = errQuit
+		}
+		if err == nil {
+			continue
+		}
+		if !errors.Is(err, io.EOF) && !errors.Is(err, errQuit) {
+			c.server.o.Logger.Info("a connection ends", "client", c.link.RemoteAddr().String(), "err", err)
+		}
+		return
+	}
+}
+
+// command answers one command. An error ends the connection.
+func (c *conn) command() error {
+	if _, err := c.r.src.Peek(1); err != nil {
+		return err
+	}
+	c.link.begin()
+	arguments, err := c.r.begin()
+	if err == nil {
+		err = c.answer(arguments)
+	}
+	if err == nil {
+		err = c.r.finish()
+	}
+	if violation, ok := errors.AsType[protocolError](err); ok {
+		c.w.fail("ERR " + violation.Error())
+	}
+	return err
+}
+
+func (c *conn) answer(arguments int) error {
+	began := time.Now()
+	word, err := c.r.arg()
+	if err != nil {
+		return err
+	}
+	name := "other"
+	c.in, c.w.sent = 0, 0
+	command, known := commands[string(bytes.ToLower(word))]
+	if known {
+		name = command.name
+	}
+	var outcome error
+	switch arguments--; {
+	case !known:
+		outcome = reply(fmt.Sprintf("ERR unknown command %.64q", word))
+	case arguments < command.least, arguments > command.most && command.most >= 0:
+		outcome = reply(fmt.Sprintf("ERR wrong number of arguments for '%s' command", name))
+	case c.account == "" && !command.open:
+		outcome = reply("NOAUTH Authentication required.")
+	default:
+		c.introduced = c.introduced || !command.native
+		ctx, cancel := context.WithTimeout(context.Background(), c.server.o.Timeout)
+		outcome = command.run(c, ctx, arguments)
+		cancel()
+	}
+	c.server.commands.Add(1)
+	var text reply
+	if errors.As(outcome, &text) {
+		c.w.fail(string(text))
+	}
+	if c.server.o.Observer != nil {
+		c.server.o.Observer.Command(name, c.in, c.w.sent, time.Since(began), outcome)
+	}
+	if text != "" || errors.Is(outcome, store.ErrNotFound) {
+		return nil
+	}
+	return outcome
+}
+
+// reply is an error that the client is told, after which the connection goes on.
+type reply string
+
+func (r reply) Error() string { return string(r) }
+
+// key reads the next argument as a key.
+func (c *conn) key() (store.Key, error) {
+	text, err := c.r.arg()
+	if err != nil {
+		return store.Key{}, err
+	}
+	k := store.Key{Namespace: c.namespace(), Hash: string(text)}
+	if err := k.Validate(); err != nil {
+		return k, reply(fmt.Sprintf("ERR key of %d bytes: want 1 to %d", len(text), store.MaxHashBytes))
+	}
+	return k, nil
+}
+
+// namespace is where the keys of the connection's account and database are.
+func (c *conn) namespace() string {
+	if c.database == 0 {
+		return c.account
+	}
+	return c.account + "#" + strconv.Itoa(c.database)
+}
+
+// failure is the answer to a client whose command the store has refused or failed.
+func (c *conn) failure(err error, key store.Key) error {
+	if c.native(key) {
+		return fmt.Errorf("%w: %w", errSilence, err)
+	}
+	switch {
+	case errors.Is(err, store.ErrTooLarge):
+		return reply("ERR value is too large: " + oneLine(err))
+	case store.Refused(err):
+		return reply("OOM " + oneLine(err))
+	}
+	return reply("ERR " + oneLine(err))
+}
+
+// native reports whether the connection sounds like LMCache's native client.
+func (c *conn) native(key store.Key) bool {
+	return !c.introduced && lmcacheKey(key.Hash)
+}
+
+// lmcacheKey reports whether a key has the form of LMCache's: model, world size and worker or rank, hash and more, between "@".
+func lmcacheKey(key string) bool {
+	fields := 0
+	for i := range len(key) {
+		if key[i] == '@' {
+			fields++
+		}
+	}
+	return fields >= 3
+}
+
+// oneLine is an error's text as a reply can hold it.
+func oneLine(err error) string {
+	text := []byte(err.Error())
+	for i, b := range text {
+		if b < ' ' {
+			text[i] = ' '
+		}
+	}
+	return string(text)
+}
