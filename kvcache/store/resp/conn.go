@@ -38,7 +38,7 @@ type conn struct {
 
 func newConn(s *Server, nc net.Conn) *conn {
 	c := &conn{server: s, id: s.ids.Add(1)}
-	c.link.Conn, c.link.timeout = nc, s.o.Timeout
+	c.link.Conn, c.link.replies, c.link.timeout = nc, &c.w, s.o.Timeout
 	c.r.src = bufio.NewReaderSize(&c.link, 64<<10)
 	c.w.dst, c.w.timeout = nc, s.o.Timeout
 	c.reset()
@@ -63,17 +63,13 @@ func (c *conn) serve() {
 	defer c.link.Close()
 	for {
 		err := c.command()
-		if c.r.src.Buffered() == 0 || err != nil {
-			if failed := c.w.flush(); err == nil {
-				err = failed
-			}
-		}
 		if !c.link.end() && err == nil {
 			err = errQuit
 		}
 		if err == nil {
 			continue
 		}
+		_ = c.w.flush() // or the reply before this one is lost
 		if !errors.Is(err, io.EOF) && !errors.Is(err, errQuit) {
 			c.server.o.Logger.Info("a connection ends", "client", c.link.RemoteAddr().String(), "err", err)
 		}
@@ -88,7 +84,7 @@ func (c *conn) command() error {
 	}
 	c.link.begin()
 	arguments, err := c.r.begin()
-	if err == nil {
+	if err == nil && arguments > 0 {
 		err = c.answer(arguments)
 	}
 	if err == nil {

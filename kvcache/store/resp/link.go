@@ -6,10 +6,11 @@ import (
 	"time"
 )
 
-// link is the reading side of a connection. Within a command a read has a time limit; between two commands it has none, and
-// draining ends it.
+// link is the reading side of a connection. Before it waits for the client, it sends what the client may be waiting for. Within a
+// command a read has a time limit; between two commands it has none, and draining ends it.
 type link struct {
 	net.Conn
+	replies *writer
 	timeout time.Duration
 
 	mu      sync.Mutex
@@ -18,6 +19,9 @@ type link struct {
 }
 
 func (l *link) Read(p []byte) (int, error) {
+	if err := l.replies.flush(); err != nil {
+		return 0, err
+	}
 	l.mu.Lock()
 	if l.working {
 		_ = l.SetReadDeadline(time.Now().Add(l.timeout))

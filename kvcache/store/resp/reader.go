@@ -32,32 +32,24 @@ type reader struct {
 	scratch []byte
 }
 
-// begin waits for the next command and returns how many arguments it has, its name among them. Commands of none are passed
-// over.
+// begin waits for the next command and returns how many arguments it has, its name among them; 0 is no command.
 func (r *reader) begin() (int, error) {
 	r.scratch = r.scratch[:0]
-	for {
-		line, err := r.line()
-		if err != nil {
-			return 0, err
-		}
-		if len(line) == 0 {
-			continue
-		}
-		if line[0] != '*' {
-			r.inline = bytes.Fields(bytes.Clone(line))
-			r.left = len(r.inline)
-		} else {
-			n, ok := number(line[1:])
-			if !ok || n > maxArguments {
-				return 0, protocolError("invalid multibulk length")
-			}
-			r.left, r.inline = max(n, 0), nil
-		}
-		if r.left > 0 {
-			return r.left, nil
-		}
+	line, err := r.line()
+	if err != nil {
+		return 0, err
 	}
+	if len(line) == 0 || line[0] != '*' {
+		r.inline = bytes.Fields(bytes.Clone(line))
+		r.left = len(r.inline)
+		return r.left, nil
+	}
+	n, ok := number(line[1:])
+	if !ok || n > maxArguments {
+		return 0, protocolError("invalid multibulk length")
+	}
+	r.left, r.inline = max(n, 0), nil
+	return r.left, nil
 }
 
 // arg returns the next argument, which is valid until the next command.
@@ -86,7 +78,7 @@ func (r *reader) length() (int, error) {
 		return 0, errArguments
 	}
 	r.left--
-	if r.inline != nil {
+	if len(r.inline) > 0 {
 		return len(r.inline[0]), nil
 	}
 	line, err := r.line()
@@ -108,7 +100,7 @@ var errArguments = errors.New("too few arguments")
 
 // value reads an argument whose length the caller knows from length.
 func (r *reader) value(dst []byte) error {
-	if r.inline != nil {
+	if len(r.inline) > 0 {
 		copy(dst, r.inline[0])
 		r.inline = r.inline[1:]
 		return nil
@@ -121,7 +113,7 @@ func (r *reader) value(dst []byte) error {
 
 // skip passes over an argument of n bytes.
 func (r *reader) skip(n int) error {
-	if r.inline != nil {
+	if len(r.inline) > 0 {
 		r.inline = r.inline[1:]
 		return nil
 	}

@@ -233,7 +233,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	}
 	s.mu.Lock()
 	for c := range s.conns {
-		_ = c.nc.Close()
+		_ = c.link.Close()
 	}
 	s.mu.Unlock()
 	<-done

@@ -154,7 +154,7 @@ var buffers = sync.Pool{New: func() any { return new([256 << 10]byte) }}
 
 // copy reads an argument into a page, and returns apart what the page and what the connection failed with.
 func (r *reader) copy(page io.Writer, size int) (written, err error) {
-	if r.inline != nil {
+	if len(r.inline) > 0 {
 		_, written = page.Write(r.inline[0])
 		return written, r.skip(size)
 	}
