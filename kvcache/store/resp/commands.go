@@ -26,6 +26,7 @@ var commands = index(
 	command{name: "exists", least: 1, most: -1, native: true, run: (*conn).exists},
 	command{name: "del", least: 1, most: -1, native: true, run: (*conn).del},
 	command{name: "unlink", least: 1, most: -1, run: (*conn).del},
+	command{name: "getrange", least: 3, most: 3, run: (*conn).getRange},
 	command{name: "strlen", least: 1, most: 1, run: (*conn).strlen},
 	command{name: "type", least: 1, most: 1, run: (*conn).kind},
 	command{name: "ttl", least: 1, most: 1, run: ttl(time.Second)},
@@ -187,6 +188,37 @@ func (c *conn) del(ctx context.Context, arguments int) error {
 	}
 	c.w.integer(int64(gone))
 	return nil
+}
+
+func (c *conn) getRange(ctx context.Context, _ int) error {
+	key, err := c.key()
+	if err != nil {
+		return err
+	}
+	var ends [2]int
+	for i := range ends {
+		text, err := c.r.arg()
+		if err != nil {
+			return err
+		}
+		if ends[i], err = strconv.Atoi(string(text)); err != nil {
+			return reply("ERR value is not an integer or out of range")
+		}
+	}
+	page, err := c.read(ctx, key)
+	if store.Broken(err) && !errors.Is(err, store.ErrCorrupt) {
+		return c.failure(err, key)
+	}
+	defer page.Release()
+	value := page.Bytes()
+	for i, end := range ends { // negative ones count from the value's end
+		if end < 0 {
+			ends[i] = max(0, end+len(value))
+		}
+	}
+	first, behind := min(ends[0], len(value)), min(ends[1], len(value)-1)+1
+	c.w.bulk(value[first:max(first, behind)])
+	return err
 }
 
 func (c *conn) strlen(ctx context.Context, _ int) error {

@@ -8,7 +8,7 @@
 //	server.Shutdown(ctx)
 //
 // It speaks RESP2, and RESP3 to those who ask with HELLO. The commands are those that a cache of opaque values needs: GET, SET
-// with its options, MGET, EXISTS, DEL and UNLINK, STRLEN, TYPE, TTL and EXPIRE with their relatives, SCAN, DBSIZE, FLUSHDB, and
+// with its options, MGET, GETRANGE, EXISTS, DEL and UNLINK, STRLEN, TYPE, TTL and EXPIRE with their relatives, SCAN, DBSIZE, FLUSHDB, and
 // what clients say when they connect: HELLO, AUTH, SELECT, CLIENT, INFO, CONFIG GET, COMMAND, PING, ECHO, RESET, QUIT. Others are errors. There are
 // no cluster, no scripts, no other types than strings.
 //

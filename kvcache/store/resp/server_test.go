@@ -94,6 +94,8 @@ func TestConversations(t *testing.T) {
 		{"an empty value", "EXISTS k", ":0\r\n"},
 		{"several", "SET a 1\nSET b 22\nMGET a x b\nEXISTS a a x", "+OK\r\n+OK\r\n*3\r\n$1\r\n1\r\n$-1\r\n$2\r\n22\r\n:2\r\n"},
 		{"delete", "SET a 1\nDEL a x\nUNLINK a\nGET a", "+OK\r\n:1\r\n:0\r\n$-1\r\n"},
+		{"parts", "SET a 12345\nGETRANGE a 1 2\nGETRANGE a -2 -1\nGETRANGE a 0 99\nGETRANGE a 4 2\nGETRANGE x 0 1\nGETRANGE a x 1",
+			"+OK\r\n$2\r\n23\r\n$2\r\n45\r\n$5\r\n12345\r\n$0\r\n\r\n$0\r\n\r\n-ERR value is not an integer or out of range\r\n"},
 		{"length and type", "SET a 12345\nSTRLEN a\nSTRLEN x\nTYPE a\nTYPE x", "+OK\r\n:5\r\n:0\r\n+string\r\n+none\r\n"},
 		{"only if absent", "SET a 1 NX\nSET a 2 NX\nGET a", "+OK\r\n$-1\r\n$1\r\n1\r\n"},
 		{"only if present", "SET a 1 XX\nSET a 1\nSET a 2 XX\nGET a", "$-1\r\n+OK\r\n+OK\r\n$1\r\n2\r\n"},
