@@ -66,15 +66,13 @@ func (c *conn) get(ctx context.Context, _ int) error {
 	}
 	page, err := c.read(ctx, key)
 	if err != nil {
-		if store.Broken(err) && !errors.Is(err, store.ErrCorrupt) {
+		if c.native(key) || store.Broken(err) && !errors.Is(err, store.ErrCorrupt) {
 			return c.failure(err, key)
 		}
-		if c.native(key) {
-			return errSilence
-		}
 		c.w.null()
-		return store.ErrNotFound
+		return answered(err)
 	}
+	c.sized(key, len(page.Bytes()))
 	c.w.bulk(page.Bytes())
 	page.Release()
 	return nil
@@ -118,16 +116,10 @@ func (c *conn) mget(ctx context.Context, arguments int) error {
 		page.Release()
 	}
 	if missed != nil {
-		return unanswered{missed}
+		return answered(missed)
 	}
 	return nil
 }
-
-// unanswered is an error that the observer is told and the client was not.
-type unanswered struct{ error }
-
-func (u unanswered) Unwrap() error      { return u.error }
-func (unanswered) Is(target error) bool { return target == store.ErrNotFound }
 
 func (c *conn) keys(n int) ([]store.Key, error) {
 	keys := make([]store.Key, 0, min(n, 1024))
@@ -218,7 +210,10 @@ func (c *conn) getRange(ctx context.Context, _ int) error {
 	}
 	first, behind := min(ends[0], len(value)), min(ends[1], len(value)-1)+1
 	c.w.bulk(value[first:max(first, behind)])
-	return err
+	if err != nil {
+		return answered(err)
+	}
+	return nil
 }
 
 func (c *conn) strlen(ctx context.Context, _ int) error {
@@ -231,7 +226,10 @@ func (c *conn) strlen(ctx context.Context, _ int) error {
 		return c.failure(err, key)
 	}
 	c.w.integer(info.Bytes)
-	return err
+	if err != nil {
+		return answered(err)
+	}
+	return nil
 }
 
 func (c *conn) kind(ctx context.Context, _ int) error {

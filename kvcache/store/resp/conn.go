@@ -33,7 +33,8 @@ type conn struct {
 	name     string
 	// introduced is set once the client has said anything that LMCache's native client does not know.
 	introduced bool
-	in         int // bytes of values that this command brought
+	doing      string // the command's name
+	in         int    // bytes of values that this command brought
 }
 
 func newConn(s *Server, nc net.Conn) *conn {
@@ -56,7 +57,7 @@ func (c *conn) reset() {
 // errQuit ends a connection as its client wishes; errSilence because it would misunderstand any answer.
 var (
 	errQuit    = errors.New("quit")
-	errSilence = errors.New("closed instead of an answer that the client would misread")
+	errSilence = errors.New("no answer that the client would understand")
 )
 
 func (c *conn) serve() {
@@ -117,29 +118,46 @@ func (c *conn) answer(arguments int) error {
 	case c.account == "" && !command.open:
 		outcome = reply("NOAUTH Authentication required.")
 	default:
+		c.doing = name
 		c.introduced = c.introduced || !command.native
 		ctx, cancel := context.WithTimeout(context.Background(), c.server.o.Timeout)
 		outcome = command.run(c, ctx, arguments)
 		cancel()
 	}
 	c.server.commands.Add(1)
-	var text reply
-	if errors.As(outcome, &text) {
-		c.w.fail(string(text))
+	harmless, ok := errors.AsType[*failed](outcome)
+	if ok && harmless.told != "" {
+		c.w.fail(harmless.told)
 	}
 	if c.server.o.Observer != nil {
 		c.server.o.Observer.Command(name, c.in, c.w.sent, time.Since(began), outcome)
 	}
-	if text != "" || errors.Is(outcome, store.ErrNotFound) {
+	if ok {
 		return nil
 	}
 	return outcome
 }
 
-// reply is an error that the client is told, after which the connection goes on.
-type reply string
+// failed is a command that has failed without harm to the connection.
+type failed struct {
+	told  string // to the client; empty if it has got an answer already
+	cause error  // may be nil
+}
 
-func (r reply) Error() string { return string(r) }
+func (f *failed) Error() string {
+	if f.cause != nil {
+		return f.cause.Error()
+	}
+	return f.told
+}
+
+func (f *failed) Unwrap() error { return f.cause }
+
+// reply is what the client is told of a mistake of its own.
+func reply(text string) error { return &failed{told: text} }
+
+// answered is an error behind an answer that has been given, such as a null.
+func answered(err error) error { return &failed{cause: err} }
 
 // key reads the next argument as a key.
 func (c *conn) key() (store.Key, error) {
@@ -165,31 +183,13 @@ func (c *conn) namespace() string {
 // failure is the answer to a client whose command the store has refused or failed.
 func (c *conn) failure(err error, key store.Key) error {
 	if c.native(key) {
-		return fmt.Errorf("%w: %w", errSilence, err)
+		return c.misfit(err)
 	}
-	switch {
-	case errors.Is(err, store.ErrTooLarge):
-		return reply("ERR value is too large: " + oneLine(err))
-	case store.Refused(err):
-		return reply("OOM " + oneLine(err))
+	told := "ERR " + oneLine(err)
+	if store.Refused(err) && !errors.Is(err, store.ErrTooLarge) {
+		told = "OOM " + oneLine(err)
 	}
-	return reply("ERR " + oneLine(err))
-}
-
-// native reports whether the connection sounds like LMCache's native client.
-func (c *conn) native(key store.Key) bool {
-	return !c.introduced && lmcacheKey(key.Hash)
-}
-
-// lmcacheKey reports whether a key has the form of LMCache's: model, world size and worker or rank, hash and more, between "@".
-func lmcacheKey(key string) bool {
-	fields := 0
-	for i := range len(key) {
-		if key[i] == '@' {
-			fields++
-		}
-	}
-	return fields >= 3
+	return &failed{told, err}
 }
 
 // oneLine is an error's text as a reply can hold it.

@@ -22,10 +22,10 @@
 //
 // # LMCache's native client
 //
-// That client (resp:// and the L2 adapter "resp") compares replies byte for byte and loses its place when it gets another than
-// it expects, a miss included. Two things keep it well. A key that EXISTS has found is pinned for Options.ReadLease, so that
-// the GET that follows finds it too. And on a connection that sounds like that client, which introduces itself with nothing and asks
-// for keys of LMCache's form, a GET or SET that fails closes the connection, which the client does understand.
+// That client (resp:// and the L2 adapter "resp") compares replies byte for byte. With Redis, a miss makes it wait for ever. Two things
+// keep it well here. A key that EXISTS has found is pinned for Options.ReadLease, so that the GET that follows finds it too. And
+// where a connection sounds like that client, which introduces itself with nothing and asks for keys of LMCache's form, what fails
+// is answered with as many bytes as it reads, so that it notices and goes on.
 //
 // # Caveats
 //

@@ -79,6 +79,7 @@ type Server struct {
 	started time.Time
 	expiry  expiry
 	scans   scans
+	sizes   sync.Map       // of the native client's values, by namespace
 	stripes [64]sync.Mutex // of keys: held while NX, XX and times to live are decided
 
 	mu        sync.Mutex

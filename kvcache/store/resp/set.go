@@ -54,6 +54,7 @@ func (c *conn) set(ctx context.Context, arguments int) error {
 	if err != nil {
 		return err
 	}
+	c.sized(key, size)
 	if written != nil {
 		return c.failure(written, key)
 	}

@@ -28,6 +28,8 @@ func (w *writer) fail(text string) {
 	w.out = append(append(append(w.out, '-'), text...), '\r', '\n')
 }
 
+func (w *writer) raw(text string) { w.out = append(w.out, text...) }
+
 func (w *writer) integer(n int64) { w.header(':', n) }
 
 func (w *writer) header(kind byte, n int64) {
