@@ -2,7 +2,6 @@ package resp_test
 
 import (
 	"bufio"
-	"context"
 	"fmt"
 	"io"
 	"net"
@@ -13,7 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/inferloom/inferloom/kvcache/store"
+	"github.com/inferloom/inferloom/kvcache/store/memory"
 	"github.com/inferloom/inferloom/kvcache/store/resp"
 	"github.com/inferloom/inferloom/kvcache/store/storetest"
 )
@@ -40,23 +39,11 @@ func BenchmarkRESPGet(b *testing.B) {
 }
 
 func serveStore(t testing.TB) string {
-	address, _ := serve(t, resp.Options{Store: &resident{Store: &storetest.Map{}}})
+	level, err := memory.New(memory.Options{CapacityBytes: 64 << 20})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, level.Close()) })
+	address, _ := serve(t, resp.Options{Store: level})
 	return address
-}
-
-// resident hands out a page's memory, as the memory level does.
-type resident struct {
-	store.Store
-	page []byte
-}
-
-func (r *resident) Put(_ context.Context, _ store.Key, value []byte, _ store.Attr) error {
-	r.page = append([]byte(nil), value...)
-	return nil
-}
-
-func (r *resident) Get(context.Context, store.Key) (store.Page, error) {
-	return store.NewPage(r.page, store.Attr{}, nil, 0), nil
 }
 
 // serveNothing answers every command with the same page, whatever it says.

@@ -241,6 +241,9 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	return ctx.Err()
 }
 
+// expires reports whether a page has a time to live.
+func (s *Server) expires(key store.Key) bool { return !s.expiry.of(key).IsZero() }
+
 // Connections is how many there are.
 func (s *Server) Connections() int {
 	s.mu.Lock()

@@ -14,6 +14,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/inferloom/inferloom/kvcache/store"
+	"github.com/inferloom/inferloom/kvcache/store/memory"
 	"github.com/inferloom/inferloom/kvcache/store/resp"
 	"github.com/inferloom/inferloom/kvcache/store/storetest"
 )
@@ -151,6 +152,15 @@ func TestNativeClientNoticesAMiss(t *testing.T) {
 		say(t, dial(t, address), introduction+"\nGET "+lmcache, answer+"$-1\r\n")
 	}
 	say(t, dial(t, address), "GET no-such-form", "$-1\r\n")
+}
+
+// A level may keep what it has under a key; a client of Redis is promised the value that was set last.
+func TestTheLastValueCounts(t *testing.T) {
+	level, err := memory.New(memory.Options{CapacityBytes: 32 << 20})
+	require.NoError(t, err)
+	defer level.Close()
+	address, _ := serve(t, resp.Options{Store: level})
+	say(t, dial(t, address), "SET a one\nSET a two\nGET a\nSET a three\nGET a", "+OK\r\n+OK\r\n$3\r\ntwo\r\n+OK\r\n$5\r\nthree\r\n")
 }
 
 func TestExistsPinsForTheReadThatFollows(t *testing.T) {

@@ -1,7 +1,9 @@
 package resp
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strconv"
@@ -11,16 +13,8 @@ import (
 	"github.com/inferloom/inferloom/kvcache/store"
 )
 
-// condition is what a SET asks for beside the value.
-type condition struct {
-	absent, present bool // NX, XX
-	keep, get       bool
-	expires         bool
-	at              time.Time
-}
-
-// plain reports whether the value is all.
-func (o condition) plain() bool { return o == condition{} }
+// A store may keep a page that is there, for it takes equal keys for equal pages. This protocol promises the value that was set
+// last, so a page is removed before it is written anew.
 
 func (c *conn) set(ctx context.Context, arguments int) error {
 	key, err := c.key()
@@ -31,13 +25,17 @@ func (c *conn) set(ctx context.Context, arguments int) error {
 	if err != nil {
 		return err
 	}
+	c.sized(key, size)
 	if size > c.server.o.MaxValueBytes {
 		if err := c.r.skip(size); err != nil {
 			return err
 		}
 		return c.failure(fmt.Errorf("%w: %d bytes, at most %d", store.ErrTooLarge, size, c.server.o.MaxValueBytes), key)
 	}
-	page, err := store.Create(ctx, c.server.o.Store, key, int64(size), store.Attr{})
+	if arguments > 2 || c.server.expires(key) {
+		return c.setIf(ctx, key, size, arguments-2)
+	}
+	page, err := c.create(ctx, key, size)
 	if err != nil {
 		if err := c.r.skip(size); err != nil {
 			return err
@@ -50,34 +48,64 @@ func (c *conn) set(ctx context.Context, arguments int) error {
 		return err
 	}
 	c.in = size
-	wanted, err := c.condition(arguments - 2)
-	if err != nil {
-		return err
+	if written == nil {
+		written = page.Commit(ctx)
 	}
-	c.sized(key, size)
 	if written != nil {
 		return c.failure(written, key)
 	}
-	return c.commit(ctx, key, page, wanted)
+	c.w.simple("OK")
+	return nil
 }
 
-func (c *conn) commit(ctx context.Context, key store.Key, page store.Writer, wanted condition) error {
-	if !wanted.plain() || !c.server.expiry.of(key).IsZero() {
-		defer c.server.lock(key)()
+func (c *conn) create(ctx context.Context, key store.Key, size int) (store.Writer, error) {
+	if err := c.remove(ctx, key); err != nil {
+		return nil, err
 	}
+	return store.Create(ctx, c.server.o.Store, key, int64(size), store.Attr{})
+}
+
+func (c *conn) remove(ctx context.Context, key store.Key) error {
+	if _, err := c.server.o.Store.Stat(ctx, key); errors.Is(err, store.ErrNotFound) {
+		return nil
+	}
+	return c.server.o.Store.Delete(ctx, key)
+}
+
+// condition is what a SET asks for beside the value.
+type condition struct {
+	absent, present bool // NX, XX
+	keep, get       bool
+	expires         bool
+	at              time.Time
+}
+
+// setIf sets a value whose conditions come behind it, so that it has to be kept until they are known.
+func (c *conn) setIf(ctx context.Context, key store.Key, size, options int) error {
+	var value bytes.Buffer // grows with what comes, not with what was announced
+	if _, err := c.r.copy(&value, size); err != nil {
+		return err
+	}
+	c.in = size
+	wanted, err := c.condition(options)
+	if err != nil {
+		return err
+	}
+	defer c.server.lock(key)()
 	if wanted.absent || wanted.present || wanted.get {
 		done, err := c.decide(ctx, key, wanted)
 		if done || err != nil {
 			return err
 		}
 	}
-	if err := page.Commit(ctx); err != nil {
+	if err = c.remove(ctx, key); err == nil {
+		err = c.server.o.Store.Put(ctx, key, value.Bytes(), store.Attr{})
+	}
+	if err != nil {
 		return c.failure(err, key)
 	}
-	if wanted.expires {
+	if !wanted.keep {
 		c.server.expiry.set(key, wanted.at)
-	} else if !wanted.keep && !c.server.expiry.of(key).IsZero() {
-		c.server.expiry.set(key, time.Time{})
 	}
 	if !wanted.get {
 		c.w.simple("OK")
