@@ -27,7 +27,7 @@ type TieredOptions struct {
 	Now func() time.Time
 }
 
-// Tiered is several stores as one. It implements Store, Batcher and Flusher.
+// Tiered is several stores as one. It implements Store, Batcher, Streamer and Flusher.
 //
 // A Put writes to the first level and returns; the others are written in the background, from the page as the first level has it.
 // Where the first does not want a page, the next one is written at once. Get asks level after level, and copies what it found
@@ -50,9 +50,10 @@ type Tiered struct {
 }
 
 var (
-	_ Store   = (*Tiered)(nil)
-	_ Batcher = (*Tiered)(nil)
-	_ Flusher = (*Tiered)(nil)
+	_ Store    = (*Tiered)(nil)
+	_ Batcher  = (*Tiered)(nil)
+	_ Flusher  = (*Tiered)(nil)
+	_ Streamer = (*Tiered)(nil)
 )
 
 // NewTiered makes a store of levels, which it closes in the end. It reports every invalid option at once.
