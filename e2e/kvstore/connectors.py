@@ -1,6 +1,6 @@
 """LMCache's own connectors against a server of the Redis protocol: writes chunks, finds and reads them back, and misses.
 
-usage: connectors.py HOST PORT PASSWORD connector|native
+usage: connectors.py HOST PORT PASSWORD redis|native|valkey
 """
 
 import asyncio
@@ -14,6 +14,7 @@ from lmcache.v1.memory_allocators.host_memory_allocator import HostMemoryAllocat
 from lmcache.v1.memory_management import MemoryFormat
 from lmcache.v1.metadata import LMCacheMetadata
 from lmcache.v1.storage_backend.connector.redis_connector import RedisConnector, RESPConnector
+from lmcache.v1.storage_backend.connector.valkey_connector import ValkeyConnector
 
 CHUNK, LAYERS, HEADS, WIDTH = 256, 4, 2, 64
 SHAPE = (LAYERS, 2, CHUNK, HEADS, WIDTH)
@@ -65,6 +66,9 @@ async def main(host, port, password, kind):
     loop = asyncio.get_running_loop()
     if kind == "native":
         connector = RESPConnector(host, int(port), loop, backend, 4, "", password)
+    elif kind == "valkey":
+        # Without a password: LMCache 0.5.6 gives glide the user name in its place.
+        connector = ValkeyConnector(host, int(port), loop, backend, num_workers=4, ttl_seconds=600)
     else:
         account = f":{password}@" if password else ""
         connector = RedisConnector(f"redis://{account}{host}:{port}", loop, backend)

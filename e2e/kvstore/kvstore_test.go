@@ -51,19 +51,28 @@ func TestRedisBenchmark(t *testing.T) {
 	t.Log(strings.Join(lines, "\n"))
 }
 
-// TestLMCache lets LMCache's connectors write, find and read chunks: the one on redis-py, and its native client. E2E_PYTHON is a
+// TestGlide lets the client of Valkey talk to the server, in both versions of the protocol. E2E_PYTHON is a Python that has valkey-glide.
+func TestGlide(t *testing.T) {
+	for _, password := range []string{"", "secret"} {
+		host, port := serve(t, password)
+		out, err := exec.Command(os.Getenv("E2E_PYTHON"), "valkey.py", host, port, password).CombinedOutput()
+		require.NoError(t, err, "%s", out)
+		require.Contains(t, string(out), "glide: done")
+	}
+}
+
+// TestLMCache lets LMCache's connectors write, find and read chunks: the one on redis-py, its native client, and the one on valkey-glide. E2E_PYTHON is a
 // Python with torch, E2E_LMCACHE the folder with what requirements-lmcache.txt names.
 func TestLMCache(t *testing.T) {
-	for _, password := range []string{"", "secret"} {
-		for _, kind := range []string{"connector", "native"} {
-			t.Run(kind+password, func(t *testing.T) {
-				host, port := serve(t, password)
-				c := exec.Command(os.Getenv("E2E_PYTHON"), "connectors.py", host, port, password, kind)
-				c.Env = append(os.Environ(), "PYTHONPATH="+os.Getenv("E2E_LMCACHE"))
-				out, err := c.CombinedOutput()
-				require.NoError(t, err, "%s", out)
-				require.Contains(t, string(out), kind+": 8 chunks, 4194304 bytes")
-			})
-		}
+	for _, row := range [][2]string{{"redis", ""}, {"redis", "secret"}, {"native", ""}, {"native", "secret"}, {"valkey", ""}} {
+		kind, password := row[0], row[1]
+		t.Run(kind+password, func(t *testing.T) {
+			host, port := serve(t, password)
+			c := exec.Command(os.Getenv("E2E_PYTHON"), "connectors.py", host, port, password, kind)
+			c.Env = append(os.Environ(), "PYTHONPATH="+os.Getenv("E2E_LMCACHE"))
+			out, err := c.CombinedOutput()
+			require.NoError(t, err, "%s", out)
+			require.Contains(t, string(out), kind+": 8 chunks, 4194304 bytes")
+		})
 	}
 }
