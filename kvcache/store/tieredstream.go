@@ -45,7 +45,7 @@ func (w *tieredWriter) Commit(ctx context.Context) error {
 	if err := w.Writer.Commit(ctx); err != nil {
 		return err
 	}
-	w.tiered.sightings.Saw(w.key)
+	w.tiered.saw(w.key)
 	w.tiered.absent.remove(w.key)
 	w.tiered.writeThrough(ctx, 0, w.key)
 	return nil

@@ -76,9 +76,8 @@ func TestFaults(t *testing.T) {
 	})
 	t.Run("a service that hangs", func(t *testing.T) {
 		hang := make(chan struct{})
-		defer close(hang)
 		b.set(func(http.ResponseWriter, *http.Request) bool { <-hang; return true })
-		defer func() { go b.set(nil) }() // once the request is let go
+		defer func() { close(hang); b.set(nil) }()
 		short, cancel := context.WithTimeout(ctx, 20*time.Millisecond)
 		defer cancel()
 		_, err := s.Get(short, key)
