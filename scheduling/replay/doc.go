@@ -58,7 +58,7 @@
 // # Caveats
 //
 // A plan with scorer.PrefixHash records a hash of the first 256 tokens of each prompt: whoever guesses those can confirm the guess.
-// Plugins that remember choices by themselves (scorer.ColdLRU, scorer.TenantSpread) learn from the recorded ones, in their order:
+// Plugins that remember choices by themselves (scorer.ColdLRU, scorer.SessionBinding, scorer.TenantSpread) learn from the recorded ones, in their order:
 // not what they knew before, not of choices that a sample left out, nor of requests that moved to a fallback, nor of output tokens
 // that the host told them of. picker.RoundRobin takes turns of its own. What a plan reads that the recorded one did not cause to be
 // recorded, a prompt key or a header, is missing to it. Names that are not UTF-8 are not recorded as they were.

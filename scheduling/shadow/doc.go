@@ -30,6 +30,6 @@
 //
 // Since a shadow's choices never happen, the prompts that it would have sent elsewhere are cached where the live plan sent them:
 // it is asked for the next step in the live plan's world, not for its own. The policy lab (examples/simulate) answers the other
-// question. Plugins that learn from their own choices, such as scorer.ColdLRU, learn nothing in a shadow, and RoundRobin takes
-// turns of its own.
+// question. Plugins that learn from their own choices, such as scorer.ColdLRU and scorer.SessionBinding, learn nothing in a shadow.
+// picker.RoundRobin takes a turn whenever it is asked: a shadow must have one of its own.
 package shadow
