@@ -1,8 +1,10 @@
 package scheduling
 
 import (
+	"cmp"
 	"math"
 	"slices"
+	"strings"
 )
 
 // Explanation is how a decision came about. Its JSON reads back into the same value; docs/explain.md describes it, and its names
@@ -20,7 +22,7 @@ type Explanation struct {
 	Attempts int `json:"attempts"`
 	// Removed are the endpoints that filters took out.
 	Removed []Removal `json:"removed,omitempty"`
-	// Candidates are the others, best first as far as they were ranked.
+	// Candidates are the others: by rank, then by total, then by name.
 	Candidates []Candidate `json:"candidates"`
 
 	slots []Slot // before a filter, while the pick runs
@@ -137,20 +139,9 @@ func (x *Explanation) rank(ranked []int) {
 	for rank, i := range ranked {
 		x.Candidates[i].Rank = rank + 1
 	}
-	slices.SortStableFunc(x.Candidates, func(a, b Candidate) int {
-		switch {
-		case a.Rank != 0 && b.Rank != 0:
-			return a.Rank - b.Rank
-		case a.Rank != 0:
-			return -1
-		case b.Rank != 0:
-			return 1
-		case a.Total > b.Total:
-			return -1
-		case a.Total < b.Total:
-			return 1
-		}
-		return 0
+	order := func(c *Candidate) int { return cmp.Or(c.Rank, MaxRanked+1) }
+	slices.SortFunc(x.Candidates, func(a, b Candidate) int {
+		return cmp.Or(order(&a)-order(&b), cmp.Compare(b.Total, a.Total), strings.Compare(a.Endpoint, b.Endpoint))
 	})
 }
 
