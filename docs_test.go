@@ -184,20 +184,7 @@ func TestDocsExamples(t *testing.T) {
 }
 
 func TestDocsCodeIsCompiled(t *testing.T) {
-	source, err := os.ReadFile("docs_test.go")
-	require.NoError(t, err)
-	for _, path := range []string{"docs/embedding.md", "docs/explain.md"} {
-		text, err := os.ReadFile(path)
-		require.NoError(t, err)
-		blocks := strings.Split(string(text), "```go\n")[1:]
-		require.NotEmpty(t, blocks)
-		for _, block := range blocks {
-			code, _, _ := strings.Cut(block, "```")
-			for line := range strings.Lines(code) {
-				require.Contains(t, string(source), strings.TrimSpace(line), path)
-			}
-		}
-	}
+	requireCompiled(t, "docs_test.go", "docs/embedding.md", "docs/explain.md")
 }
 
 // docs/explain.md names every field of an explanation.

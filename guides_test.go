@@ -166,15 +166,17 @@ func ownTypes() *config.Loader {
 	return loader
 }
 
-func TestGuides(t *testing.T) {
-	source, err := os.ReadFile("guides_test.go")
+// requireCompiled fails the test if guides have a line of Go that a file of this package has not.
+func requireCompiled(t *testing.T, file string, guides ...string) {
+	t.Helper()
+	source, err := os.ReadFile(file)
 	require.NoError(t, err)
 	compiled := map[string]bool{}
 	for line := range strings.Lines(string(source)) {
 		compiled[spaced(line)] = true
 		compiled[strings.TrimPrefix(spaced(line), "return ")] = true
 	}
-	for _, name := range []string{"docs/scheduling.md", "docs/config.md"} {
+	for _, name := range guides {
 		guide, err := os.ReadFile(name)
 		require.NoError(t, err)
 		blocks := strings.Split(string(guide), "```go\n")[1:]
@@ -186,6 +188,10 @@ func TestGuides(t *testing.T) {
 			}
 		}
 	}
+}
+
+func TestGuides(t *testing.T) {
+	requireCompiled(t, "guides_test.go", "docs/scheduling.md", "docs/config.md")
 
 	// And it works.
 	pool, err := scheduling.NewPool(scheduling.PoolOptions{Endpoints: []scheduling.Endpoint{

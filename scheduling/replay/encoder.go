@@ -60,7 +60,8 @@ func (e *encoder) header(dst []byte, at time.Time) []byte {
 	return append(appendJSON(dst, h), '\n')
 }
 
-func (e *encoder) since(unixNano int64) int64 { return unixNano - e.start.UnixNano() }
+// since is a time of the format. What was seen before there are times is as stale as what was seen at the first.
+func (e *encoder) since(unixNano int64) int64 { return max(unixNano-e.start.UnixNano(), -maxTime) }
 
 // appendJSON is for what is rare or may need escapes.
 func appendJSON(dst []byte, v any) []byte {
@@ -203,7 +204,7 @@ func (e *encoder) match(dst []byte, m *scheduling.Moment) []byte {
 func (e *encoder) sparse(dst []byte, bySlot []int32) []byte {
 	comma := false
 	for i, slot := range e.live {
-		if bySlot[slot] != 0 {
+		if bySlot[slot] > 0 {
 			if comma {
 				dst = append(dst, ',')
 			}
@@ -226,14 +227,14 @@ func (e *encoder) request(dst []byte, m *scheduling.Moment) []byte {
 	}
 	dst = appendText(dst, `,"model":`, r.Model)
 	dst = appendText(dst, `,"adapter":`, r.Adapter)
-	dst = appendInt(dst, `,"tokens":`, int64(m.PromptTokens))
+	dst = appendInt(dst, `,"tokens":`, bounded(m.PromptTokens, maxTokens))
 	dst = appendText(dst, `,"tenant":`, r.Tenant)
 	dst = appendText(dst, `,"session":`, r.Session)
 	dst = appendText(dst, `,"pinned":`, r.Pinned)
 	dst = appendInt(dst, `,"prio":`, int64(r.Priority))
-	dst = appendInt(dst, `,"max":`, int64(r.MaxTokens))
-	dst = appendInt(dst, `,"ttft":`, int64(r.TTFT))
-	dst = appendInt(dst, `,"tpot":`, int64(r.TPOT))
+	dst = appendInt(dst, `,"max":`, bounded(r.MaxTokens, maxTokens))
+	dst = appendInt(dst, `,"ttft":`, bounded(r.TTFT, maxTime))
+	dst = appendInt(dst, `,"tpot":`, bounded(r.TPOT, maxTime))
 	dst = appendInt(dst, `,"modality":`, int64(r.Modality))
 	if len(r.Media) > 0 {
 		sizes := make([]int32, len(r.Media))
@@ -294,6 +295,9 @@ func appendPair(dst []byte, a, b int64) []byte {
 	dst = strconv.AppendInt(append(dst, ','), b, 10)
 	return append(dst, ']')
 }
+
+// bounded is a number of a request as far as a Reader takes it: what is beyond makes no sense, or no difference.
+func bounded[T int | time.Duration](v T, most int64) int64 { return min(max(int64(v), 0), most) }
 
 // appendInt appends a field unless it is 0.
 func appendInt(dst []byte, name string, v int64) []byte {

@@ -120,8 +120,8 @@ func (h *header) validate() error {
 	if *h.Version != Version {
 		return fmt.Errorf("inferloom_decisions is version %d, want %d", *h.Version, Version)
 	}
-	if y := h.Start.Year(); y < 1971 || y > 2200 {
-		return fmt.Errorf("start is %v, want a time from 1971 to 2200", h.Start)
+	if y := h.Start.Year(); y < 1970 || y > 2200 {
+		return fmt.Errorf("start is %v, want a time from 1970 to 2200", h.Start)
 	}
 	if len(h.Metrics) > maxMetrics {
 		return fmt.Errorf("metrics: %d of them, want at most %d", len(h.Metrics), maxMetrics)

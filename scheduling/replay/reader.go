@@ -179,7 +179,7 @@ func (r *Reader) layout(endpoints []endpoint) error {
 	return nil
 }
 
-// at returns a time that counts from the start, which must be after 1970.
+// at returns a time that counts from the start.
 func (r *Reader) at(since int64) time.Time { return r.start.Add(time.Duration(since)) }
 
 func (r *Reader) seen(reports [][]number, problems *[]error) (states []scheduling.State) {
@@ -271,8 +271,8 @@ func (r *Reader) fill(e *entry, m *scheduling.Moment, problems *[]error) {
 	m.Candidates, m.Scores = m.Candidates[:0], m.Scores[:0]
 	m.Keys = m.Keys[:0]
 	for k, key := range e.Keys {
-		if key[0] > maxTokens {
-			*problems = append(*problems, fmt.Errorf("keys[%d][0] is %d, want at most %d", k, key[0], maxTokens))
+		if key[0] > math.MaxInt {
+			*problems = append(*problems, fmt.Errorf("keys[%d][0] is %d, want at most %d", k, key[0], math.MaxInt))
 			continue
 		}
 		m.Keys = append(m.Keys, scheduling.PromptKey{Tokens: int(key[0]), Key: key[1]})

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -482,6 +483,35 @@ func TestRecordingsThatAreWrong(t *testing.T) {
 	report, err := replay.Run(context.Background(), replay.NewReader(strings.NewReader(head+first+`{"t":`)), replay.Options{})
 	require.NoError(t, err, "it counts up to where its gateway died")
 	require.Equal(t, 1, report.Choices)
+}
+
+// Requests that make no sense, a clock that begins in 1970, and engines that were silent for a year can be recorded.
+func TestStrangeThingsCanBeRead(t *testing.T) {
+	now := time.Unix(0, 0)
+	pool, err := scheduling.NewPool(scheduling.PoolOptions{Endpoints: []scheduling.Endpoint{endpointOf(0), endpointOf(1)}, Now: func() time.Time { return now }})
+	require.NoError(t, err)
+	s := newScheduler(t, pool, scheduling.Options{Profile: random(t, nil)})
+	var file bytes.Buffer
+	rec, err := replay.NewRecorder(&file, replay.RecorderOptions{})
+	require.NoError(t, err)
+	s.Observe(1, rec)
+	requests := []*scheduling.Request{
+		{MaxTokens: math.MaxInt, Priority: math.MinInt, TTFT: -1, TPOT: math.MaxInt64, Modality: 255},
+		{MaxTokens: -1, Priority: math.MaxInt, Media: []scheduling.Media{{Size: -5}}, Session: "\x00\"\\\u2028é", Peer: &scheduling.Endpoint{Labels: map[string]string{"rev": "1"}}},
+		{Prompt: scheduling.Prompt{Chains: []scheduling.Chain{{BlockTokens: math.MaxInt32, Hashes: make([]uint64, 9)}}}},
+		{},
+	}
+	for _, r := range requests {
+		d, err := s.Pick(context.Background(), r)
+		require.NoError(t, err)
+		d.Done()
+		require.NoError(t, pool.Report(scheduling.State{Endpoint: "e0", Values: []scheduling.Value{{Metric: scheduling.Waiting, Value: math.MaxFloat64}}}))
+		now = now.Add(200 * 24 * time.Hour)
+	}
+	require.NoError(t, rec.Close())
+	report, err := replay.Run(context.Background(), replay.NewReader(&file), replay.Options{Plan: scheduling.Options{Profile: random(t, nil)}})
+	require.NoError(t, err)
+	require.Equal(t, len(requests), report.Agreed, "%v", report)
 }
 
 // A plan can be asked about one recording after the other.
