@@ -4,13 +4,10 @@ import (
 	"cmp"
 	"container/heap"
 	"context"
-	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
-	"runtime"
 	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -134,7 +131,7 @@ func quantile(h *stats.Histogram, q float64) float64 {
 func (l *lab) all(ctx context.Context, jobs []job) ([]*figures, error) {
 	l.planned.Add(int64(len(jobs)))
 	found := make([]*figures, len(jobs))
-	err := parallel(ctx, len(jobs), func(ctx context.Context, i int) (err error) {
+	err := sim.Parallel(ctx, 0, len(jobs), func(ctx context.Context, i int) (err error) {
 		found[i], err = l.one(ctx, jobs[i])
 		return err
 	})
@@ -147,7 +144,7 @@ func (l *lab) capacities(ctx context.Context) ([]sim.Capacity, error) {
 	seeds := l.capacitySeeds()
 	l.planned.Add(l.capacityRuns())
 	found := make([]sim.Capacity, len(l.policies)*seeds)
-	err := parallel(ctx, len(found), func(ctx context.Context, i int) error {
+	err := sim.Parallel(ctx, 0, len(found), func(ctx context.Context, i int) error {
 		p, seed := l.policies[i/seeds], uint64(capacitySeed+i%seeds)
 		c := l.config1(p, seed)
 		c.SampleEvery = min(c.SampleEvery, time.Second) // a trace at many times its rate is short
@@ -203,31 +200,6 @@ const (
 	capacitySeed = 1 << 32
 	trainSeed    = 1 << 33
 )
-
-// parallel calls f for 0 to n-1 on all processors, and returns the first error by number.
-func parallel(ctx context.Context, n int, f func(ctx context.Context, i int) error) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	errs := make([]error, n)
-	var next atomic.Int64
-	var workers sync.WaitGroup
-	for range min(n, runtime.GOMAXPROCS(0)) {
-		workers.Go(func() {
-			for i := int(next.Add(1)) - 1; i < n && ctx.Err() == nil; i = int(next.Add(1)) - 1 {
-				if errs[i] = f(ctx, i); errs[i] != nil {
-					cancel()
-				}
-			}
-		})
-	}
-	workers.Wait()
-	for _, err := range errs {
-		if err != nil && !errors.Is(err, context.Canceled) {
-			return err
-		}
-	}
-	return ctx.Err()
-}
 
 // jitter delays each request by up to a time, each by another, and keeps sessions in order. It holds back what arrives within
 // that time.

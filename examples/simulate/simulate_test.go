@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"flag"
 	"fmt"
 	"math"
@@ -245,17 +244,6 @@ func TestJitterKeepsOrderAndRequests(t *testing.T) {
 		}
 		require.Len(t, seen, len(plan))
 	})
-}
-
-func TestParallelReturnsTheFirstError(t *testing.T) {
-	broken := errors.New("broken")
-	err := parallel(t.Context(), 20, func(_ context.Context, i int) error {
-		if i == 7 {
-			return broken
-		}
-		return nil
-	})
-	assert.ErrorIs(t, err, broken)
 }
 
 func TestParetoFront(t *testing.T) {

@@ -36,7 +36,10 @@ type Config struct {
 	// SLO says which answers are good.
 	SLO SLO
 
-	// Scrape is how metrics reach the pool.
+	// Gateways is how many there are, 0 means 1. Requests reach them in turn. Each has a pool, a ledger and a policy of its
+	// own and sees of the others' requests only what engines report. Several go with none of Gate, Disagg and Scaling.
+	Gateways int
+	// Scrape is how metrics reach the pools.
 	Scrape Scrape
 	// Faults is what goes wrong.
 	Faults Faults
@@ -49,6 +52,8 @@ type Config struct {
 	// Scaling changes the size of groups; empty means that they stay as they are.
 	Scaling []Scaling
 
+	// Reuse counts Counts.ReusableTokens, which takes memory for every block that was ever said.
+	Reuse bool
 	// SampleEvery is the time between samples for Observer.Sample; 0 means 10 s.
 	SampleEvery time.Duration
 	// Log receives a line for each decision; nil means none.
@@ -96,6 +101,7 @@ type Scrape struct {
 func (c Config) withDefaults() Config {
 	c.Drain = cmp.Or(c.Drain, 2*time.Minute)
 	c.Attempts = cmp.Or(c.Attempts, 3)
+	c.Gateways = cmp.Or(c.Gateways, 1)
 	c.SampleEvery = cmp.Or(c.SampleEvery, 10*time.Second)
 	c.Scrape.Interval = cmp.Or(c.Scrape.Interval, 200*time.Millisecond)
 	c.Scrape.Phases = cmp.Or(c.Scrape.Phases, 16)
@@ -187,6 +193,12 @@ func (c *Config) validate() error {
 	}
 	if c.Attempts < 1 {
 		p.addf("Attempts is %d, want at least 1", c.Attempts)
+	}
+	if c.Gateways < 1 || c.Gateways > 1000 {
+		p.addf("Gateways is %d, want 1 to 1000", c.Gateways)
+	}
+	if c.Gateways > 1 && (c.Gate != nil || c.Disagg != nil || len(c.Scaling) > 0) {
+		p.addf("Gateways is %d, want 1 with Gate, Disagg or Scaling", c.Gateways)
 	}
 	c.Faults.validate(&p, c.endpoints())
 	if c.Disagg != nil {

@@ -137,7 +137,7 @@ func (r *run) crash(n *node) {
 		if n.startUp > detect {
 			r.after(detect, func() {
 				if n.state == down {
-					r.pool.Remove(n.id)
+					r.remove(n)
 				}
 			})
 		}

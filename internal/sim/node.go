@@ -103,8 +103,10 @@ func (r *run) up(n *node) {
 		return
 	}
 	n.state = ready
-	if err := r.pool.Upsert(r.endpoint(n)); err != nil {
-		r.fail(err)
+	for _, g := range r.gateways {
+		if err := g.pool.Upsert(r.endpoint(n)); err != nil {
+			r.fail(err)
+		}
 	}
 	r.mapSlots()
 }
@@ -129,10 +131,17 @@ func (r *run) leave(n *node) {
 	if n.state == draining || n.state == gone {
 		return
 	}
-	r.pool.Remove(n.id)
+	r.remove(n)
 	n.state = draining
 	if n.resident == 0 {
 		r.drop(n)
+	}
+}
+
+// remove takes a node out of the pools.
+func (r *run) remove(n *node) {
+	for _, g := range r.gateways {
+		g.pool.Remove(n.id)
 	}
 }
 

@@ -62,6 +62,8 @@ type Outcome struct {
 
 	// PromptTokens of which CachedTokens needed no prefill, and PredictedCached were believed to be cached by the policy.
 	PromptTokens, CachedTokens, PredictedCached int
+	// ReusableTokens of the prompt had been said before, with Config.Reuse.
+	ReusableTokens int
 	// OutputTokens were produced.
 	OutputTokens int
 }
@@ -173,7 +175,10 @@ type Counts struct {
 	Good int
 	// PromptTokens of those that were started by an engine, of which CachedTokens needed no prefill, and OutputTokens.
 	PromptTokens, CachedTokens, OutputTokens uint64
-	Preemptions                              int
+	// ReusableTokens of the PromptTokens are in leading blocks that prompts or answers of requests before them had: what a
+	// cache shared by all that never forgets could hit. Config.Reuse counts it.
+	ReusableTokens uint64
+	Preemptions    int
 }
 
 // Throughput is completed requests a second of the window; with a drain it can exceed what the fleet can bear.
@@ -192,6 +197,11 @@ func (r *Result) GoodShare() float64 {
 // HitRatio is the share of prompt tokens that needed no prefill.
 func (r *Result) HitRatio() float64 {
 	return ratio(float64(r.Measured.CachedTokens), float64(r.Measured.PromptTokens))
+}
+
+// ReuseRatio is the share of prompt tokens that had been said before, which bounds HitRatio: no policy on any fleet hits more.
+func (r *Result) ReuseRatio() float64 {
+	return ratio(float64(r.Measured.ReusableTokens), float64(r.Measured.PromptTokens))
 }
 
 // Errors is how many requests did not complete.

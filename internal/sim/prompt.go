@@ -110,3 +110,21 @@ func (r *run) write(q *request, w *workload.Request) {
 		c.hash, c.fill = q.chains[i].hash, q.chains[i].fill
 	}
 }
+
+// reuse notes what a request says, its answer included, and how much of its prompt had been said before. The blocks are those of
+// the first size: that of a fleet whose engines are alike.
+func (r *run) reuse(q *request) {
+	if r.said == nil {
+		r.said = map[uint64]struct{}{}
+	}
+	prompt := q.sched.Prompt.Chains[0]
+	for _, b := range prompt.Hashes {
+		if _, ok := r.said[b]; !ok {
+			break
+		}
+		q.ReusableTokens += prompt.BlockTokens
+	}
+	for _, b := range q.chains[0].blocks {
+		r.said[b] = struct{}{}
+	}
+}

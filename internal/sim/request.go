@@ -89,6 +89,9 @@ func (r *run) send(w workload.Request, s *session) {
 		r.result.Measured.Arrived++
 	}
 	r.arrivedTokens += uint64(q.PromptTokens)
+	if r.c.Reuse {
+		r.reuse(q)
+	}
 	if q.Request%1000 == 999 {
 		for _, o := range r.observers {
 			if o.Progress != nil {
@@ -119,7 +122,7 @@ func (r *run) send(w workload.Request, s *session) {
 // place picks an endpoint for a request, or one for each leg, and submits it.
 func (r *run) place(q *request) {
 	q.Admitted = r.now
-	if !r.pick(q, r.sched, &q.decision, &q.node) {
+	if !r.pick(q, r.gateways[q.Request%len(r.gateways)].sched, &q.decision, &q.node) {
 		return
 	}
 	q.PredictedCached = q.decision.CachedTokens
@@ -351,6 +354,7 @@ func (c *Counts) add(o *Outcome) {
 	if o.Started != Never {
 		c.PromptTokens += uint64(o.PromptTokens)
 		c.CachedTokens += uint64(o.CachedTokens)
+		c.ReusableTokens += uint64(o.ReusableTokens)
 	}
 	c.OutputTokens += uint64(o.OutputTokens)
 	c.Preemptions += o.Preemptions

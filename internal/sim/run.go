@@ -33,8 +33,8 @@ type run struct {
 	timers timers
 	wakes  wakes
 
-	pool       *scheduling.Pool
-	sched      *scheduling.Scheduler
+	gateways   []gateway
+	pool       *scheduling.Pool      // of the first gateway
 	prefillers *scheduling.Scheduler // with Disagg
 	decider    Decider
 	gate       Gate
@@ -60,7 +60,8 @@ type run struct {
 	inFlight    int // arrived and not ended
 	held        int // of them by the gate
 	sessions    map[int]*session
-	zeros       []uint32 // stand in for the tokens of prompts, which nobody reads
+	said        map[uint64]struct{} // blocks, with Reuse
+	zeros       []uint32            // stand in for the tokens of prompts, which nobody reads
 	endedInAll  int
 	sinceSample Sample
 
@@ -70,6 +71,12 @@ type run struct {
 	imbalance              float64
 	imbalances             int
 	endpointTime           time.Duration // of nodes that went
+}
+
+// gateway is a process that places requests. All have the same endpoints in the same slots.
+type gateway struct {
+	pool  *scheduling.Pool
+	sched *scheduling.Scheduler
 }
 
 // ended is a request that an engine let go of.
@@ -126,26 +133,34 @@ func (r *run) start() error {
 	for _, n := range r.nodes {
 		list = append(list, r.endpoint(n))
 	}
-	var err error
-	r.pool, err = scheduling.NewPool(scheduling.PoolOptions{
-		Endpoints: list, MaxEndpoints: r.c.maxEndpoints(), Models: r.models(),
-		Now: func() time.Time { return epoch.Add(r.now) },
-	})
-	if err != nil {
-		return err
+	for range r.c.Gateways {
+		pool, err := scheduling.NewPool(scheduling.PoolOptions{
+			Endpoints: list, MaxEndpoints: r.c.maxEndpoints(), Models: r.models(),
+			Now: func() time.Time { return epoch.Add(r.now) },
+		})
+		if err != nil {
+			return err
+		}
+		r.gateways = append(r.gateways, gateway{pool: pool})
 	}
+	r.pool = r.gateways[0].pool
 	r.mapSlots()
 	phase := scheduling.Role(0)
 	if r.c.Disagg != nil {
 		phase = scheduling.Decode
 	}
-	if r.sched, err = r.scheduler(r.c.Policy, phase); err != nil {
-		return err
+	for i := range r.gateways {
+		g := &r.gateways[i]
+		var err error
+		if g.sched, err = r.scheduler(r.c.Policy, g.pool, phase); err != nil {
+			return err
+		}
 	}
 	if err := r.startDisagg(); err != nil {
 		return err
 	}
 	if r.c.Gate != nil {
+		var err error
 		if r.gate, err = r.c.Gate(r.env()); err != nil {
 			return fmt.Errorf("Gate: %w", err)
 		}
@@ -184,16 +199,18 @@ func (r *run) env() Env {
 	return e
 }
 
-// scheduler makes a scheduler over the pool, restricted to the endpoints that take a phase if one is given.
-func (r *run) scheduler(p Policy, phase scheduling.Role) (*scheduling.Scheduler, error) {
-	profile, err := p.New(r.env())
+// scheduler makes a scheduler over a pool, restricted to the endpoints that take a phase if one is given.
+func (r *run) scheduler(p Policy, pool *scheduling.Pool, phase scheduling.Role) (*scheduling.Scheduler, error) {
+	env := r.env()
+	env.Pool = pool
+	profile, err := p.New(env)
 	if err != nil {
 		return nil, fmt.Errorf("policy %q: %w", p.Name, err)
 	}
 	if phase != 0 {
 		profile.Filters = append([]scheduling.Filter{filter.Role{Phase: phase}}, profile.Filters...)
 	}
-	s, err := scheduling.New(r.pool, scheduling.Options{
+	s, err := scheduling.New(pool, scheduling.Options{
 		Profile: profile, MaxMetricAge: r.c.Scrape.MaxAge, Seed: mix(r.c.Seed) | 1,
 	})
 	if err != nil {

@@ -72,8 +72,12 @@ func (r *run) read(n *node) engine.Stats {
 	return n.engine.Stats()
 }
 
-// report tells the pool. A node may have left it since it was read, which is no error.
-func (r *run) report(states []scheduling.State) { _ = r.pool.Report(states...) }
+// report tells the pools. A node may have left them since it was read, which is no error.
+func (r *run) report(states []scheduling.State) {
+	for _, g := range r.gateways {
+		_ = g.pool.Report(states...)
+	}
+}
 
 // sample tells the observers how the fleet is.
 func (r *run) sample() {

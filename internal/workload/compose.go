@@ -189,3 +189,34 @@ func rename(messages []Message, salt uint64) []Message {
 	}
 	return renamed
 }
+
+// Rotate returns the requests of a trace for ever, at a mean rate of so many a second, begun at its first-th request. Each round
+// has texts and sessions of its own, that share what they shared in the first. It is how a trace that is there once becomes
+// several stretches of traffic.
+func Rotate(trace []Request, first int, rate float64) (Source, error) {
+	if len(trace) == 0 || first < 0 || first >= len(trace) || !(rate >= minRate && rate <= maxRate) {
+		return nil, fmt.Errorf("rotate: request %d of %d at %v a second, want one of them, at %v to %v", first, len(trace), rate, minRate, maxRate)
+	}
+	n := len(trace)
+	length := trace[n-1].At + max(trace[n-1].At/time.Duration(n), 1)
+	sessions, conversations := 0, 0
+	for i := range trace {
+		sessions, conversations = max(sessions, trace[i].Session+1), max(conversations, trace[i].Conversation+1)
+	}
+	scale := float64(n) / length.Seconds() / rate
+	return func(yield func(Request, error) bool) {
+		for i := first; ; i++ {
+			round := i / n
+			r := trace[i%n]
+			r.At = time.Duration(min(float64(r.At-trace[first].At+time.Duration(round)*length)*scale, float64(endOfTime)))
+			r.Session += round * sessions
+			r.Conversation += round * conversations
+			if round > 0 {
+				r.Messages = rename(r.Messages, uint64(round))
+			}
+			if !yield(r, nil) || r.At == endOfTime {
+				return
+			}
+		}
+	}, nil
+}
