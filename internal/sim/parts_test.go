@@ -326,3 +326,50 @@ func ExampleRun() {
 	fmt.Println(result.Errors(), "errors; most answers in time:", result.GoodShare() > 0.9)
 	// Output: 0 errors; most answers in time: true
 }
+
+func TestGatewaysSeeOthersByReportsOnly(t *testing.T) {
+	ids := map[string]int{}
+	c := Config{
+		Seed: 1, Gateways: 2, Fleet: []Group{{Count: 2, Engine: small}}, Policy: MustPolicy("least-request"), Scrape: Scrape{Interval: -1},
+		Workload: list(single(0, 0, 1000, 50), single(1, 0, 1000, 50), single(2, time.Millisecond, 1000, 50), single(3, time.Millisecond, 1000, 50)),
+	}
+	result, all := run1(t, c)
+	assert.Equal(t, 4, result.All.Ended[Completed])
+	for _, o := range all {
+		ids[fmt.Sprintf("gateway %d, %s", o.Request%2, o.Endpoint)]++
+	}
+	assert.Len(t, ids, 4, "each gateway spreads its own two: %v", ids)
+
+	c.Gate = func(Env) (Gate, error) { return NewLimitGate(1, 0) }
+	_, err := Run(t.Context(), c)
+	assert.ErrorContains(t, err, "Gateways is 2, want 1 with Gate")
+	c.Gateways = -1
+	_, err = Run(t.Context(), c)
+	assert.ErrorContains(t, err, "Gateways is -1")
+}
+
+func TestGatewaysFollowTheFleet(t *testing.T) {
+	result, _ := run1(t, Config{
+		Seed: 3, Gateways: 3, Fleet: []Group{{Count: 6, Engine: small}}, Policy: MustPolicy("default"), Workload: chats(t, 3, 4), Duration: 5 * time.Minute,
+		Faults: Faults{CrashEvery: time.Minute},
+	})
+	assert.Positive(t, result.Crashes)
+	assert.Positive(t, result.All.Ended[Completed])
+}
+
+func TestReuseBoundsHits(t *testing.T) {
+	twice := single(1, time.Second, 1500, 10)
+	twice.Messages = []workload.Message{{Role: workload.User, Pieces: []workload.Piece{{ID: 1, Tokens: 1100}, {ID: 9, Tokens: 400}}}}
+	c := Config{Seed: 1, Reuse: true, Fleet: []Group{{Count: 1, Engine: small}}, Policy: MustPolicy("default"), Workload: list(single(0, 0, 1500, 10), twice)}
+	result, _ := run1(t, c)
+	assert.EqualValues(t, 1024, result.All.ReusableTokens, "two blocks of 512")
+	assert.InDelta(t, 1024./3000, result.ReuseRatio(), 1e-9)
+
+	c.Workload, c.Duration, c.Fleet[0].Count = chats(t, 1, 6), 10*time.Minute, 4
+	for _, name := range []string{"default", "production-stack-prefix", "oracle"} {
+		c.Policy = MustPolicy(name)
+		result, _ = run1(t, c)
+		assert.Positive(t, result.HitRatio())
+		assert.LessOrEqual(t, result.HitRatio(), result.ReuseRatio(), name)
+	}
+}
