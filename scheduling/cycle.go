@@ -191,6 +191,28 @@ func (m Column) At(slot Slot) (value float64, ok bool) {
 	return m.values[slot], m.at[slot] > m.freshAfter
 }
 
+// Others returns the view of requests that other processes placed on endpoints.
+func (c *Cycle) Others() OthersColumn {
+	return OthersColumn{c.Metric(Running), c.Metric(Waiting), c.Snapshot.baseline}
+}
+
+// OthersColumn is what endpoints have to do for other processes.
+type OthersColumn struct {
+	running, waiting Column
+	baseline         []uint16
+}
+
+// At returns how many requests of other processes an engine ran and queued when it last reported: those beyond what this process
+// had there then. queued of them waited, if they wait as often as this process's. Both are 0 where there is no fresh report.
+func (o OthersColumn) At(slot Slot) (requests, queued float64) {
+	running, ok := o.running.At(slot)
+	waiting, also := o.waiting.At(slot)
+	if requests = running + waiting - float64(o.baseline[slot]); !ok || !also || requests <= 0 {
+		return 0, 0
+	}
+	return requests, requests * waiting / (running + waiting)
+}
+
 // Residency says how ready an endpoint is to run a LoRA adapter.
 type Residency uint8
 

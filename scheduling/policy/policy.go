@@ -9,34 +9,24 @@ import (
 	"github.com/inferloom/inferloom/scheduling/scorer"
 )
 
-// Default sends a request where most of its prompt is cached, unless that endpoint has much more to do than the others:
-// one with more than 8 + 1.25·mean requests in flight is left out (filter.Overload). Of the rest the highest weighted mean
-// wins:
+// Default sends a request where it costs the least, counted in tokens that an engine has to prefill (scorer.Effort):
 //
-//	3  Prefix            the cached fraction of the prompt
-//	4  InFlightTokens    what this process has there to prefill
-//	1  InFlightRequests  what this process has there at all
-//	1  Queue             what waits in the engine, if it says
-//	1  KVUtilization     room in the KV cache, if it says
-//	1  LoRA              the adapter is there, if the request wants one
+//  1. what is to be prefilled there before it, by this process's ledger and the engine's report of what others queued;
+//  2. twice the part of its own prompt that is not cached there, or more if queues are long: it also delays those who come next;
+//  3. 64 for each request in flight there, and 8192 to load its LoRA adapter, twice that if another has to go;
+//  4. but an endpoint with more than 16 + 1.25·mean requests in flight is left out (filter.Overload): a popular prefix spreads;
+//  5. ties go to the fewest requests in flight, then at random.
 //
-// Tokens weigh most because prompts differ by a factor of a hundred: requests alone do not show the one that will keep an
-// engine busy for seconds.
+// There is nothing to configure: tokens stand for time on engines of any speed, and the weights are ratios of costs within one
+// engine. docs/policies.md compares it with other projects' policies.
 //
 // index is the memory of what was sent where, and serves one pool.
 func Default(index *prefix.Index) scheduling.Profile {
 	return scheduling.Profile{
 		Producers: []scheduling.Producer{&prefix.Producer{Index: index}},
-		Filters:   []scheduling.Filter{filter.Overload{}},
-		Scorers: []scheduling.Weighted{
-			{Scorer: scorer.Prefix{}, Weight: 3},
-			{Scorer: scorer.InFlightTokens{}, Weight: 4},
-			{Scorer: scorer.InFlightRequests{}, Weight: 1},
-			{Scorer: scorer.Queue{}, Weight: 1},
-			{Scorer: scorer.KVUtilization{}, Weight: 1},
-			{Scorer: scorer.LoRA{}, Weight: 1},
-		},
-		Picker: picker.MaxScore{},
+		Filters:   []scheduling.Filter{filter.Overload{Slack: 16}},
+		Scorers:   []scheduling.Weighted{{Scorer: scorer.Effort{}}},
+		Picker:    picker.MaxScore{},
 	}
 }
 

@@ -24,7 +24,7 @@ func all() []scheduling.Scorer {
 	}
 	scorers := []scheduling.Scorer{
 		scorer.Queue{}, scorer.Running{}, scorer.KVUtilization{}, scorer.InFlightRequests{}, scorer.InFlightTokens{},
-		scorer.Linear{Metric: scheduling.Waiting}, scorer.TokenLoad{}, scorer.ActiveRequests{}, scorer.LMetric{}, scorer.Dynamo{},
+		scorer.Linear{Metric: scheduling.Waiting}, scorer.TokenLoad{}, scorer.ActiveRequests{}, scorer.LMetric{}, scorer.Dynamo{}, scorer.Effort{},
 		&scorer.WeightedLoad{Metric: scheduling.InFlightRequests, Capacity: scorer.Capacity{Label: "speed"}},
 		scorer.Prefix{LengthWeight: .5}, scorer.Media{}, scorer.LoRA{}, scorer.Pinned{}, scorer.Session{Bound: 1.25}, scorer.PrefixHash{},
 		&scorer.Ring{Bound: 1.25}, &scorer.HeaderLabel{Header: "h", Label: "rack"}, &scorer.Topology{},

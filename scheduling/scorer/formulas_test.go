@@ -81,6 +81,16 @@ func TestFormulas(t *testing.T) {
 		// (200+400)·3 = 1800, (0+1000)·1 = 1000, (300+0)·(3+1) = 1200
 		{name: "lmetric", scorer: scorer.LMetric{}, cached: known{"a": 600, "c": 1000}, inFlight: map[string]int{"a": 2, "c": 3},
 			want: map[string]float64{"a": 0, "b": 1, "c": 600. / 800}},
+		// a: 200 + (2+200/3/100)·400 + 2·10; b: (2+.67)·1000; c: (2+.67)·1000 + 3·10
+		{name: "effort", scorer: scorer.Effort{Crowd: 100, PerRequest: 10, HalfAt: 1000}, cached: known{"a": 600}, inFlight: map[string]int{"a": 2}, decoding: map[string]int{"c": 3},
+			want: map[string]float64{"a": 1000 / (1000 + 200 + 8./3*400 + 20), "b": 1000 / (1000 + 8./3*1000), "c": 1000 / (1000 + 8./3*1000 + 30)}},
+		// a: 10·100, crowding at its most: 3
+		{name: "effort in a crowd", scorer: scorer.Effort{Uncached: 1, Crowd: 1, PerRequest: 1, HalfAt: 1000}, inFlight: map[string]int{"a": 10},
+			want: map[string]float64{"a": 1000. / (1000 + 1000 + 4000 + 10), "b": .2, "c": .2}},
+		// The engine of a had 12 requests, 3 of which waited, before this process placed 2. What b says is not enough.
+		{name: "effort for others", scorer: scorer.Effort{Uncached: 1, Crowd: 1e300, PerRequest: 10, PerQueued: 100, HalfAt: 1000}, decoding: map[string]int{"a": 2},
+			states: []scheduling.State{{Endpoint: "a", Values: []scheduling.Value{{Metric: scheduling.Running, Value: 9}, {Metric: scheduling.Waiting, Value: 3}}}, value("b", scheduling.Waiting, 50)},
+			want:   map[string]float64{"a": 1000 / (1000 + 1000 + 14*10 + 12*.25*100), "b": .5, "c": .5}},
 		// a: max(0, 200+1000-640)+200 = 760 tokens; b: 1000; c: 1000+300 = 1300
 		{name: "Dynamo", scorer: scorer.Dynamo{}, cached: known{"a": 640}, inFlight: map[string]int{"a": 2}, decoding: map[string]int{"c": 3},
 			want: map[string]float64{"a": 1, "b": 300. / 540, "c": 0}},
@@ -195,6 +205,51 @@ func TestAdapterTime(t *testing.T) {
 	require.Empty(t, cmp.Diff(want, explained(t, s, scheduling.Request{Model: "m", Adapter: "x"}), cmpopts.EquateApprox(0, 1e-12)))
 	for id, score := range explained(t, s, scheduling.Request{Model: "m"}) {
 		require.InDelta(t, 1, score, 0, "%s: no adapter, no cost", id)
+	}
+
+	s = newScheduler(t, pool, scheduling.Profile{Scorers: []scheduling.Weighted{{Scorer: scorer.Effort{AdapterTokens: 1000, HalfAt: 1000}}}})
+	want = map[string]float64{"active": 1, "free": .5, "waiting": .5, "full": 1. / 3, "silent": .5}
+	require.Empty(t, cmp.Diff(want, explained(t, s, scheduling.Request{Model: "m", Adapter: "x"}), cmpopts.EquateApprox(0, 1e-12)))
+}
+
+// The load of other processes is what an engine reports beyond what this process had there at that time.
+func TestOthersAreWhatReportsShowBeyondTheLedger(t *testing.T) {
+	pool := newPool(t, scheduling.Endpoint{ID: "a"})
+	var requests, queued float64
+	s := newScheduler(t, pool, scheduling.Profile{Scorers: []scheduling.Weighted{{Scorer: look(func(c *scheduling.Cycle, slot scheduling.Slot) {
+		requests, queued = c.Others().At(slot)
+	})}}})
+	pick := func() scheduling.Decision {
+		d, err := s.Pick(context.Background(), &scheduling.Request{})
+		require.NoError(t, err)
+		return d
+	}
+	report := func(running, waiting float64) {
+		require.NoError(t, pool.Report(scheduling.State{Endpoint: "a", Values: []scheduling.Value{
+			{Metric: scheduling.Running, Value: running}, {Metric: scheduling.Waiting, Value: waiting},
+		}}))
+	}
+	first := pick()
+	require.Equal(t, [2]float64{0, 0}, [2]float64{requests, queued}, "nothing was reported")
+	pick()
+	report(3, 3)
+	pick()
+	require.Equal(t, [2]float64{4, 2}, [2]float64{requests, queued}, "two of the six are this process's")
+	first.Done()
+	pick()
+	require.Equal(t, [2]float64{4, 2}, [2]float64{requests, queued}, "until the next report")
+	report(2, 1)
+	pick()
+	require.Equal(t, [2]float64{0, 0}, [2]float64{requests, queued}, "all are this process's")
+}
+
+// look is a scorer that only looks.
+type look func(*scheduling.Cycle, scheduling.Slot)
+
+func (f look) Score(c *scheduling.Cycle, slots []scheduling.Slot, scores []float64) {
+	for i, slot := range slots {
+		f(c, slot)
+		scores[i] = 1
 	}
 }
 
