@@ -204,13 +204,16 @@ type OthersColumn struct {
 
 // At returns how many requests of other processes an engine ran and queued when it last reported: those beyond what this process
 // had there then. queued of them waited, if they wait as often as this process's. Both are 0 where there is no fresh report.
-func (o OthersColumn) At(slot Slot) (requests, queued float64) {
-	running, ok := o.running.At(slot)
-	waiting, also := o.waiting.At(slot)
-	if requests = running + waiting - float64(o.baseline[slot]); !ok || !also || requests <= 0 {
+func (o *OthersColumn) At(slot Slot) (requests, queued float64) {
+	if o.running.at[slot] <= o.running.freshAfter || o.waiting.at[slot] <= o.waiting.freshAfter {
 		return 0, 0
 	}
-	return requests, requests * waiting / (running + waiting)
+	waiting := o.waiting.values[slot]
+	all := o.running.values[slot] + waiting
+	if requests = all - float64(o.baseline[slot]); requests <= 0 {
+		return 0, 0
+	}
+	return requests, requests * waiting / all
 }
 
 // Residency says how ready an endpoint is to run a LoRA adapter.

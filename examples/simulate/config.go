@@ -40,6 +40,9 @@ type config struct {
 	json   bool
 	report string
 	args   []string
+
+	matrix, traces string // the store of a matrix, and the folder of its traces
+	heldOut        bool
 }
 
 // raw are flags that are read after parsing.
@@ -61,7 +64,7 @@ func parse(args []string, stderr io.Writer) (config, error) {
 	f.IntVar(&c.seeds, "seeds", 10, "runs of each policy; under 10 intervals are wide")
 	f.Float64Var(&c.load, "load", 0, "load as a share of what the weakest policy can bear; 0 is 0.8, or the given rate with -trace, -rate or -scale")
 	f.StringVar(&r.sweep, "sweep", "", "also simulate these loads, as shares of what the weakest policy can bear, such as 0.5,0.8,1,1.2")
-	f.BoolVar(&c.tune, "tune", false, "search the default policy's scorer weights for the objective")
+	f.BoolVar(&c.tune, "tune", false, "search the default policy's weights for the objective")
 	f.StringVar(&r.objective, "objective", "ttft-p95", "what -tune improves: "+strings.Join(objectiveNames(), ", "))
 	f.IntVar(&c.tries, "tries", 24, "combinations of weights that -tune begins with")
 	f.DurationVar(&c.duration, "duration", 10*time.Minute, "simulated time in which requests arrive, warm-up included; 0 is all of a trace")
@@ -72,6 +75,9 @@ func parse(args []string, stderr io.Writer) (config, error) {
 	f.DurationVar(&c.scrape, "scrape", 200*time.Millisecond, "interval at which engines' metrics are read")
 	f.BoolVar(&c.json, "json", false, "print one JSON object on stdout, and everything else on stderr")
 	f.StringVar(&c.report, "report", "", "write a page to this file")
+	f.StringVar(&c.matrix, "matrix", "", "instead of one workload, compare -policy (the first with each other) on all workloads of docs/policies.md at\n-sweep times the capacity of the fleet, and print Markdown. Runs are kept in this file, and those that it has are not\nrun again. Of the other flags only -seeds, -requests (a run) and -traces count")
+	f.StringVar(&c.traces, "traces", "", "with -matrix, the folder of mooncake_conversation.jsonl and azure_llm_2023_code.csv; if empty they are left out")
+	f.BoolVar(&c.heldOut, "held-out", false, "with -matrix, use other seeds and other parameters of the generated workloads, which nothing was tuned on")
 	err := f.Parse(args)
 	if errors.Is(err, flag.ErrHelp) {
 		fmt.Fprintln(stderr, "Usage: simulate [flags]")
@@ -166,6 +172,9 @@ func (c *config) validate(r raw, rest []string) error {
 	}
 	if c.duration > 0 && c.warmup >= c.duration {
 		bad("warmup", c.warmup, fmt.Sprintf("less than -duration, %v", c.duration))
+	}
+	if c.matrix == "" && (c.traces != "" || c.heldOut) {
+		errs = append(errs, errors.New("-traces and -held-out are for -matrix"))
 	}
 	if err := report.CheckPath(c.report); err != nil {
 		bad("report", fmt.Sprintf("%q", c.report), fmt.Sprintf("a file in a folder that is there (%v)", err))

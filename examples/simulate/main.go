@@ -5,6 +5,7 @@
 //	go run ./examples/simulate -trace mooncake_conversation.jsonl -endpoints 64 -policy default,round-robin -report out.html
 //	go run ./examples/simulate -sweep 0.5,0.8,1,1.2 -report out.html
 //	go run ./examples/simulate -tune -objective ttft-p95
+//	go run ./examples/simulate -matrix runs.jsonl -traces ../shared/data/traces -policy default,llm-d,oracle
 //
 // # What is compared
 //

@@ -19,6 +19,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
+	if c.matrix != "" {
+		return compareAll(ctx, &c, stdout, stderr)
+	}
 	began := time.Now()
 	found, err := simulate(ctx, &c, stderr)
 	if ctx.Err() != nil {

@@ -6,9 +6,11 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"io"
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -19,6 +21,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/inferloom/inferloom/examples/internal/program"
+	"github.com/inferloom/inferloom/internal/sim"
 	"github.com/inferloom/inferloom/internal/workload"
 )
 
@@ -128,7 +131,7 @@ func TestTuningIsJudgedOnHeldOutSeeds(t *testing.T) {
 	require.GreaterOrEqual(t, len(f.Tuned), finalists)
 	defaults, front := 0, 0
 	for i, c := range f.Tuned {
-		assert.Len(t, c.Weights, 6)
+		assert.Len(t, c.Weights, len(weights))
 		if c.Default {
 			defaults++
 			assert.EqualValues(t, 1, *c.Against.Estimate)
@@ -203,6 +206,28 @@ func TestFlagsAreCheckedAtOnce(t *testing.T) {
 	_, notes, err := lab1(t, t.Context(), "-h")
 	require.ErrorIs(t, err, flag.ErrHelp)
 	assert.Contains(t, notes, "-sweep")
+}
+
+// The standard weights must be those of the policy: a run with them is a run of the default.
+func TestDefaultWeightsAreThoseOfTheDefault(t *testing.T) {
+	_, values := defaultWeights()
+	c, err := parse(strings.Fields(small+"-policy default"), io.Discard)
+	require.NoError(t, err)
+	l := &lab{config: &c}
+	want, err := l.one(t.Context(), job{c.policies[0], 1, 4, false})
+	require.NoError(t, err)
+	got, err := l.one(t.Context(), job{weighted(values), 1, 4, false})
+	require.NoError(t, err)
+	assert.Equal(t, want, got)
+	for i := range values {
+		other := slices.Clone(values)
+		other[i] *= 16
+		profile, err := weighted(other).New(sim.Env{MaxEndpoints: 4})
+		require.NoError(t, err)
+		base, err := weighted(values).New(sim.Env{MaxEndpoints: 4})
+		require.NoError(t, err)
+		assert.NotEqual(t, [2]any{base.Filters[0], base.Scorers[0]}, [2]any{profile.Filters[0], profile.Scorers[0]}, weights[i].name)
+	}
 }
 
 func TestInterrupted(t *testing.T) {

@@ -8,14 +8,15 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
-	"strings"
 
 	"github.com/inferloom/inferloom/internal/report"
 	"github.com/inferloom/inferloom/internal/sim"
 	"github.com/inferloom/inferloom/internal/stats"
 	"github.com/inferloom/inferloom/scheduling"
+	"github.com/inferloom/inferloom/scheduling/filter"
 	"github.com/inferloom/inferloom/scheduling/policy"
 	"github.com/inferloom/inferloom/scheduling/prefix"
+	"github.com/inferloom/inferloom/scheduling/scorer"
 )
 
 // objective is a figure that tuning improves.
@@ -79,33 +80,40 @@ type tuned struct {
 	load       float64 // as a share of the default policy's capacity
 }
 
+// weights are what is tuned of the default policy: the parameters of its scorer.Effort that matter to every workload, and the slack
+// of its filter.Overload. All are positive.
+var weights = []struct {
+	name     string
+	standard float64
+	set      func(*scorer.Effort, *filter.Overload, float64)
+}{
+	{"uncached", 2, func(e *scorer.Effort, _ *filter.Overload, v float64) { e.Uncached = v }},
+	{"crowd", 4096, func(e *scorer.Effort, _ *filter.Overload, v float64) { e.Crowd = v }},
+	{"per request", 64, func(e *scorer.Effort, _ *filter.Overload, v float64) { e.PerRequest = v }},
+	{"slack", 16, func(_ *scorer.Effort, o *filter.Overload, v float64) { o.Slack = v }},
+}
+
 // weighted is the default policy with other weights.
-func weighted(weights []float64) sim.Policy {
+func weighted(values []float64) sim.Policy {
 	return sim.ProfilePolicy("tuned", func(index *prefix.Index) scheduling.Profile {
 		p := policy.Default(index)
-		scorers := p.Scorers
-		p.Scorers = nil
-		for i, s := range scorers {
-			if s.Weight = weights[i]; s.Weight > 0 { // a weight of 0 would mean 1
-				p.Scorers = append(p.Scorers, s)
-			}
+		var effort scorer.Effort
+		var overload filter.Overload
+		for i, w := range weights {
+			w.set(&effort, &overload, values[i])
 		}
+		p.Filters = []scheduling.Filter{overload}
+		p.Scorers = []scheduling.Weighted{{Scorer: effort}}
 		return p
 	})
 }
 
-// defaultWeights are those of the default policy, with the names of its scorers.
-func defaultWeights() (names []string, weights []float64, err error) {
-	index, err := prefix.New(prefix.Options{})
-	if err != nil {
-		return nil, nil, err
+// defaultWeights are those of the default policy, with their names.
+func defaultWeights() (names []string, values []float64) {
+	for _, w := range weights {
+		names, values = append(names, w.name), append(values, w.standard)
 	}
-	for _, s := range policy.Default(index).Scorers {
-		name := fmt.Sprintf("%T", s.Scorer)
-		names = append(names, name[strings.LastIndexByte(name, '.')+1:])
-		weights = append(weights, cmp.Or(s.Weight, 1))
-	}
-	return names, weights, nil
+	return names, values
 }
 
 // Seeds that a candidate is judged by in each round of the search, and the share of candidates that stay.
@@ -119,10 +127,7 @@ const finalists = 5
 // tune searches weights by successive halving: many random combinations, around the default and far from it, are tried with
 // few seeds, and the better third with more. The best then meet the held-out seeds of the comparison, beside the default.
 func (l *lab) tune(ctx context.Context, load, share float64) (*tuned, error) {
-	names, defaults, err := defaultWeights()
-	if err != nil {
-		return nil, err
-	}
+	names, defaults := defaultWeights()
 	t := &tuned{names: names, defaults: &candidate{weights: defaults}, load: share}
 	pool := []*candidate{t.defaults}
 	r := rand.New(rand.NewPCG(1, 2))
@@ -198,21 +203,14 @@ func mean(runs []*figures, of func(*figures) float64) float64 {
 	return stats.Mean(values).Estimate
 }
 
-// draw makes weights: each of the default's times a factor between a sixteenth and sixteen, and one in six is 0.
+// draw makes weights: each of the default's times a factor between a sixteenth and sixteen.
 func draw(r *rand.Rand, defaults []float64) []float64 {
-	for {
-		w, sum := make([]float64, len(defaults)), 0.0
-		for i, d := range defaults {
-			if r.IntN(6) > 0 {
-				w[i] = d * math.Exp2(8*r.Float64()-4)
-				w[i] = math.Round(w[i]*100) / 100
-			}
-			sum += w[i]
-		}
-		if sum > 0 {
-			return w
-		}
+	w := make([]float64, len(defaults))
+	for i, d := range defaults {
+		w[i] = d * math.Exp2(8*r.Float64()-4)
+		w[i] = math.Round(w[i]*100) / 100
 	}
+	return w
 }
 
 // markFront marks the candidates that no other beats in TTFT p95 and in TPOT p95, by means over the held-out seeds.

@@ -50,15 +50,17 @@ func (s Effort) Score(c *scheduling.Cycle, slots []scheduling.Slot, scores []flo
 		total += ahead
 		scores[i] = ahead + perRequest*(float64(c.Requests(slot))+requests)
 	}
-	crowding := min(mostCrowding, total/(float64(len(slots))*cmp.Or(s.Crowd, 4096)))
-	each := cmp.Or(s.Uncached, 2) + crowding
-	half := halfOr(s.HalfAt, 16384)
-	if c.Request.Adapter == "" {
-		for i, slot := range slots {
-			scores[i] = falling(scores[i]+each*float64(c.Uncached(slot)), half)
-		}
-		return
+	if c.Request.Adapter != "" {
+		s.addAdapter(c, slots, scores)
 	}
+	crowding := min(mostCrowding, total/(float64(len(slots))*cmp.Or(s.Crowd, 4096)))
+	each, half := cmp.Or(s.Uncached, 2)+crowding, halfOr(s.HalfAt, 16384)
+	for i, slot := range slots {
+		scores[i] = falling(scores[i]+each*float64(c.Uncached(slot)), half)
+	}
+}
+
+func (s Effort) addAdapter(c *scheduling.Cycle, slots []scheduling.Slot, costs []float64) {
 	load := cmp.Or(s.AdapterTokens, 8192)
 	loads := [...]float64{
 		scheduling.ResidencyUnknown: load,
@@ -69,7 +71,7 @@ func (s Effort) Score(c *scheduling.Cycle, slots []scheduling.Slot, scores []flo
 	}
 	adapter := c.Adapter()
 	for i, slot := range slots {
-		scores[i] = falling(scores[i]+each*float64(c.Uncached(slot))+loads[adapter.At(slot)], half)
+		costs[i] += loads[adapter.At(slot)]
 	}
 }
 

@@ -217,7 +217,8 @@ func TestOthersAreWhatReportsShowBeyondTheLedger(t *testing.T) {
 	pool := newPool(t, scheduling.Endpoint{ID: "a"})
 	var requests, queued float64
 	s := newScheduler(t, pool, scheduling.Profile{Scorers: []scheduling.Weighted{{Scorer: look(func(c *scheduling.Cycle, slot scheduling.Slot) {
-		requests, queued = c.Others().At(slot)
+		others := c.Others()
+		requests, queued = others.At(slot)
 	})}}})
 	pick := func() scheduling.Decision {
 		d, err := s.Pick(context.Background(), &scheduling.Request{})
