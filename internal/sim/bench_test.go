@@ -59,7 +59,11 @@ func loop(tb testing.TB, rate float64) (workload.Source, string) {
 		}
 		return source, "chats"
 	}
-	return rotated(mooncake(tb, path), 0, 1, rate), "mooncake"
+	source, err := workload.Rotate(mooncake(tb, path), 0, rate)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return source, "mooncake"
 }
 
 func mooncake(tb testing.TB, path string) []workload.Request {

@@ -25,6 +25,7 @@
 //   - Engines crash, start again, slow down, join and leave ([Faults], [Scaling]).
 //   - With [Disagg], a prompt is prefilled by one endpoint and decoded by another, with a transfer of its KV blocks over the
 //     links of both.
+//   - Several gateways can share the fleet and see of each other's requests what engines report.
 //   - A [Gate] can hold requests back before the pick, an [Autoscaler] can change the number of replicas.
 //
 // # Guarantees
@@ -38,5 +39,5 @@
 // # Caveats
 //
 // The network between client, gateway and engine takes no time, and neither does a decision. The time model is that of
-// package engine. Several gateways that share a fleet are not modelled.
+// package engine.
 package sim
