@@ -163,6 +163,22 @@ func BenchmarkPick(b *testing.B) {
 	}
 }
 
+// BenchmarkPickDefault is BenchmarkPick with the default policy.
+func BenchmarkPickDefault(b *testing.B) {
+	for _, endpoints := range []int{5, 25, 100, 1000} {
+		b.Run(fmt.Sprintf("endpoints=%d", endpoints), func(b *testing.B) {
+			c := newStagedWorkload(b, endpoints, func(p scheduling.Profile) scheduling.Options {
+				own := policy.Default(p.Producers[0].(*prefix.Producer).Index)
+				return scheduling.Options{Profile: own}
+			}).client()
+			b.ReportAllocs()
+			for b.Loop() {
+				c.pick(b)
+			}
+		})
+	}
+}
+
 func BenchmarkPickParallel(b *testing.B) {
 	b.Run("endpoints=100", func(b *testing.B) {
 		w := newWorkload(b, 100)

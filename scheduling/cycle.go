@@ -193,24 +193,34 @@ func (m Column) At(slot Slot) (value float64, ok bool) {
 
 // Others returns the view of requests that other processes placed on endpoints.
 func (c *Cycle) Others() OthersColumn {
-	return OthersColumn{c.Metric(Running), c.Metric(Waiting), c.Snapshot.baseline}
+	return OthersColumn{c.Metric(Running), c.Metric(Waiting), c.Snapshot.baseline, c.reported}
 }
 
 // OthersColumn is what endpoints have to do for other processes.
 type OthersColumn struct {
 	running, waiting Column
 	baseline         []uint16
+	reported         []int // in place of baseline, where a choice is weighed again
 }
 
 // At returns how many requests of other processes an engine ran and queued when it last reported: those beyond what this process
-// had there then. queued of them waited, if they wait as often as this process's. Both are 0 where there is no fresh report.
+// had there then. queued of them waited, if they wait as often as this process's. What an engine does not report counts as 0.
 func (o *OthersColumn) At(slot Slot) (requests, queued float64) {
-	if o.running.at[slot] <= o.running.freshAfter || o.waiting.at[slot] <= o.waiting.freshAfter {
-		return 0, 0
+	waiting, all := 0.0, 0.0
+	if o.waiting.at[slot] > o.waiting.freshAfter {
+		waiting = o.waiting.values[slot]
+		all = waiting
 	}
-	waiting := o.waiting.values[slot]
-	all := o.running.values[slot] + waiting
-	if requests = all - float64(o.baseline[slot]); requests <= 0 {
+	if o.running.at[slot] > o.running.freshAfter {
+		all += o.running.values[slot]
+	}
+	own := 0
+	if o.reported != nil {
+		own = o.reported[slot]
+	} else {
+		own = int(o.baseline[slot])
+	}
+	if requests = all - float64(own); requests <= 0 {
 		return 0, 0
 	}
 	return requests, requests * waiting / all

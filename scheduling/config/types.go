@@ -57,6 +57,7 @@ func BuiltIn() Types {
 			"context-length":     func() scheduling.Scorer { return new(scorer.ContextLength) },
 			"cost":               func() scheduling.Scorer { return new(scorer.Cost) },
 			"dynamo":             func() scheduling.Scorer { return new(scorer.Dynamo) },
+			"effort":             func() scheduling.Scorer { return new(scorer.Effort) },
 			"header-label":       func() scheduling.Scorer { return new(scorer.HeaderLabel) },
 			"in-flight-requests": func() scheduling.Scorer { return new(scorer.InFlightRequests) },
 			"in-flight-tokens":   func() scheduling.Scorer { return new(scorer.InFlightTokens) },

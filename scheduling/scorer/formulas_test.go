@@ -87,10 +87,10 @@ func TestFormulas(t *testing.T) {
 		// a: 10·100, crowding at its most: 3
 		{name: "effort in a crowd", scorer: scorer.Effort{Uncached: 1, Crowd: 1, PerRequest: 1, HalfAt: 1000}, inFlight: map[string]int{"a": 10},
 			want: map[string]float64{"a": 1000. / (1000 + 1000 + 4000 + 10), "b": .2, "c": .2}},
-		// The engine of a had 12 requests, 3 of which waited, before this process placed 2. What b says is not enough.
+		// The engine of a had 12 requests, 3 of which waited, before this process placed 2. All of b's waited.
 		{name: "effort for others", scorer: scorer.Effort{Uncached: 1, Crowd: 1e300, PerRequest: 10, PerQueued: 100, HalfAt: 1000}, decoding: map[string]int{"a": 2},
 			states: []scheduling.State{{Endpoint: "a", Values: []scheduling.Value{{Metric: scheduling.Running, Value: 9}, {Metric: scheduling.Waiting, Value: 3}}}, value("b", scheduling.Waiting, 50)},
-			want:   map[string]float64{"a": 1000 / (1000 + 1000 + 14*10 + 12*.25*100), "b": .5, "c": .5}},
+			want:   map[string]float64{"a": 1000 / (1000 + 1000 + 14*10 + 12*.25*100), "b": 1000. / (1000 + 1000 + 50*10 + 50*100), "c": .5}},
 		// a: max(0, 200+1000-640)+200 = 760 tokens; b: 1000; c: 1000+300 = 1300
 		{name: "Dynamo", scorer: scorer.Dynamo{}, cached: known{"a": 640}, inFlight: map[string]int{"a": 2}, decoding: map[string]int{"c": 3},
 			want: map[string]float64{"a": 1, "b": 300. / 540, "c": 0}},
