@@ -14,6 +14,7 @@ import (
 
 	"github.com/inferloom/inferloom/scheduling"
 	"github.com/inferloom/inferloom/scheduling/policy"
+	"github.com/inferloom/inferloom/scheduling/prefix"
 	"github.com/inferloom/inferloom/scheduling/replay"
 )
 
@@ -76,7 +77,7 @@ func BenchmarkRecord(b *testing.B) {
 	for _, endpoints := range []int{25, 100} {
 		for _, recording := range []bool{false, true} {
 			b.Run(fmt.Sprintf("endpoints=%d/recording=%v", endpoints, recording), func(b *testing.B) {
-				f := newFleet(b, endpoints, policy.Default(newIndex(b)))
+				f := newFleet(b, endpoints, policy.Default(largeIndex(b)))
 				var written counter
 				if recording {
 					rec, err := replay.NewRecorder(&written, replay.RecorderOptions{MaxBuffered: 1 << 30})
@@ -96,6 +97,12 @@ func BenchmarkRecord(b *testing.B) {
 	}
 }
 
+func largeIndex(b *testing.B) *prefix.Index {
+	x, err := prefix.New(prefix.Options{})
+	require.NoError(b, err)
+	return x
+}
+
 type counter int
 
 func (c *counter) Write(p []byte) (int, error) {
@@ -108,7 +115,7 @@ func BenchmarkRun(b *testing.B) {
 	for _, endpoints := range []int{25, 100} {
 		b.Run(fmt.Sprintf("endpoints=%d", endpoints), func(b *testing.B) {
 			const choices = 2000
-			f := newFleet(b, endpoints, policy.Default(newIndex(b)))
+			f := newFleet(b, endpoints, policy.Default(largeIndex(b)))
 			var file, packed bytes.Buffer
 			rec, err := replay.NewRecorder(&file, replay.RecorderOptions{})
 			require.NoError(b, err)
@@ -122,7 +129,7 @@ func BenchmarkRun(b *testing.B) {
 			require.NoError(b, err)
 			require.NoError(b, z.Close())
 			for b.Loop() {
-				plan := scheduling.Options{Profile: policy.Default(newIndex(b))}
+				plan := scheduling.Options{Profile: policy.Default(largeIndex(b))}
 				report, err := replay.Run(context.Background(), replay.NewReader(bytes.NewReader(file.Bytes())), replay.Options{Plan: plan})
 				require.NoError(b, err)
 				require.Equal(b, choices, report.Agreed)

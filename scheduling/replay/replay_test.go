@@ -33,7 +33,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func newIndex(t require.TestingT) *prefix.Index {
-	x, err := prefix.New(prefix.Options{MaxBytes: 8 << 20})
+	x, err := prefix.New(prefix.Options{MaxBytes: 1 << 20, MaxEndpoints: 64})
 	require.NoError(t, err)
 	return x
 }
@@ -314,7 +314,7 @@ func TestAMomentReadsAsItWas(t *testing.T) {
 		s.Observe(1, w)
 		var run sync.WaitGroup
 		for host := range hosts {
-			run.Go(func() { drive(s, seed+uint64(host), 60, true) })
+			run.Go(func() { drive(s, seed+uint64(host), 25, true) })
 		}
 		run.Wait()
 		require.NoError(t, rec.Close())

@@ -33,7 +33,7 @@ func newPool(t require.TestingT, n int) *scheduling.Pool {
 }
 
 func newIndex(t require.TestingT) *prefix.Index {
-	x, err := prefix.New(prefix.Options{MaxBytes: 4 << 20})
+	x, err := prefix.New(prefix.Options{MaxBytes: 1 << 20, MaxEndpoints: 64})
 	require.NoError(t, err)
 	return x
 }
@@ -64,7 +64,7 @@ func stages(index *prefix.Index, p scheduling.Picker) []scheduling.Stage {
 func traffic(t require.TestingT, s *scheduling.Scheduler, seed uint64) (choices []string) {
 	rng := rand.New(rand.NewPCG(seed, 1))
 	var held []scheduling.Decision
-	for range 150 {
+	for range 60 {
 		text := fmt.Appendf(nil, "%0*d", 50+rng.IntN(2000), rng.IntN(20))
 		d, err := s.Pick(context.Background(), &scheduling.Request{Model: "m", Session: fmt.Sprint(rng.IntN(9)), Prompt: scheduling.Prompt{Text: text}})
 		require.NoError(t, err)
