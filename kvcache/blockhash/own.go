@@ -27,6 +27,14 @@ func AppendText(dst []uint64, parent uint64, text []byte, blockBytes int) []uint
 
 // AppendTokens appends the chain of blocks of blockTokens token ids, continuing from parent.
 func AppendTokens(dst []uint64, parent uint64, tokens []uint32, blockTokens int) []uint64 {
+	from := len(dst)
+	dst = AppendContents(dst, tokens, blockTokens)
+	Chain(dst[from:], parent)
+	return dst
+}
+
+// AppendContents appends a hash of each block's tokens alone, whatever comes before it.
+func AppendContents(dst []uint64, tokens []uint32, blockTokens int) []uint64 {
 	var block [pieceTokens]uint32
 	for ; blockTokens > 0 && len(tokens) >= blockTokens; tokens = tokens[blockTokens:] {
 		content := uint64(0)
@@ -35,10 +43,24 @@ func AppendTokens(dst []uint64, parent uint64, tokens []uint32, blockTokens int)
 			content = link(content, xxh3.Hash(littleEndian(piece, &block)))
 			rest = rest[len(piece):]
 		}
-		parent = link(parent, content)
-		dst = append(dst, parent)
+		dst = append(dst, content)
 	}
 	return dst
+}
+
+// Chain turns the hashes of blocks' contents into a chain that continues from parent, in place.
+func Chain(contents []uint64, parent uint64) {
+	for i, content := range contents {
+		parent = link(parent, content)
+		contents[i] = parent
+	}
+}
+
+// Unchain undoes Chain.
+func Unchain(chain []uint64, parent uint64) {
+	for i, h := range chain {
+		chain[i], parent = unlink(parent, h), h
+	}
 }
 
 // pieceTokens is how many tokens are hashed at once.
@@ -63,4 +85,12 @@ func link(parent, block uint64) uint64 {
 	h ^= h>>33 ^ block
 	h *= 0xc4ceb9fe1a85ec53
 	return h ^ h>>29
+}
+
+// unlink returns the block that link added to a parent.
+func unlink(parent, h uint64) uint64 {
+	h ^= h>>29 ^ h>>58
+	h *= 0x9cb4b2f8129337db // the inverse of link's last factor modulo 2^64
+	p := (parent ^ 0x9e3779b97f4a7c15) * 0xff51afd7ed558ccd
+	return h ^ p ^ p>>33
 }

@@ -103,3 +103,14 @@ func TestTextsAndTokensAreApart(t *testing.T) {
 		}
 	})
 }
+
+func TestUnchain(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		contents := rapid.SliceOf(rapid.Uint64()).Draw(t, "contents")
+		parent := rapid.Uint64().Draw(t, "parent")
+		chain := append([]uint64(nil), contents...)
+		blockhash.Chain(chain, parent)
+		blockhash.Unchain(chain, parent)
+		require.Equal(t, append([]uint64(nil), contents...), chain)
+	})
+}
