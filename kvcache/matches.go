@@ -1,8 +1,6 @@
 package kvcache
 
 import (
-	"slices"
-
 	"github.com/inferloom/inferloom/kvcache/events"
 )
 
@@ -40,18 +38,36 @@ type Matches struct {
 	Tiers [Tiers][]int32
 	// Depths is the longest prefix within one tier alone.
 	Depths [Tiers][]int32
+
+	all   []int32 // all of these, one behind the other
+	dirty bool    // some are not zero
+	seen  uint8   // tiers that Tiers counts
 }
 
+// reset makes all numbers zero.
 func (m *Matches) reset(pods int) {
-	one := func(s *[]int32) {
-		*s = slices.Grow((*s)[:0], pods)[:pods]
-		clear(*s)
+	const slices = 2 + 2*Tiers
+	if len(m.Blocks) == pods && len(m.all) == slices*pods {
+		if m.dirty {
+			clear(m.all)
+			m.dirty = false
+		}
+		return
 	}
-	one(&m.Blocks)
-	one(&m.Gap)
-	for t := range m.Tiers {
-		one(&m.Tiers[t])
-		one(&m.Depths[t])
+	m.dirty = false
+	if cap(m.all) < slices*pods {
+		m.all = make([]int32, slices*pods)
+	}
+	m.all = m.all[:slices*pods]
+	clear(m.all)
+	rest := m.all
+	next := func() (one []int32) {
+		one, rest = rest[:pods:pods], rest[pods:]
+		return one
+	}
+	m.Blocks, m.Gap = next(), next()
+	for t := range Tiers {
+		m.Tiers[t], m.Depths[t] = next(), next()
 	}
 }
 

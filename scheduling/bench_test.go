@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/inferloom/inferloom/kvcache"
 	"github.com/inferloom/inferloom/scheduling"
 	"github.com/inferloom/inferloom/scheduling/condition"
 	"github.com/inferloom/inferloom/scheduling/picker"
@@ -87,11 +88,11 @@ func newStagedWorkload(b *testing.B, endpoints int, options func(scheduling.Prof
 		for n := range residentBlocks/endpoints/private + 1 {
 			c := make([]uint64, private)
 			extend(c, 0, private, uint64(slot)<<32|uint64(n)|1<<62)
-			index.Insert(slot, snap.Generation(slot), c)
+			index.Speculate(kvcache.Pod{ID: slot, Generation: snap.Generation(slot)}, c)
 		}
 		c := make([]uint64, shared)
 		extend(c, 0, shared, 1)
-		index.Insert(slot, snap.Generation(slot), c)
+		index.Speculate(kvcache.Pod{ID: slot, Generation: snap.Generation(slot)}, c)
 	}
 	for i := range conversations {
 		c := make([]uint64, shared+private)
@@ -100,10 +101,10 @@ func newStagedWorkload(b *testing.B, endpoints int, options func(scheduling.Prof
 		w.conversations = append(w.conversations, c)
 		for k := range 2 {
 			slot := uint32((2*i + k*(endpoints/2+1)) % endpoints)
-			index.Insert(slot, snap.Generation(slot), c)
+			index.Speculate(kvcache.Pod{ID: slot, Generation: snap.Generation(slot)}, c)
 		}
 	}
-	require.InDelta(b, residentBlocks, index.Stats().Blocks, residentBlocks/50)
+	require.InDelta(b, residentBlocks, index.Stats().Guesses, residentBlocks/50)
 	return w
 }
 

@@ -54,7 +54,7 @@ func (p *Media) Produce(c *scheduling.Cycle) {
 		item := &c.Request.Media[i]
 		clear(*has)
 		for _, size := range l.sizes { // there is one, or none in an empty pool
-			p.Index.Match([]uint64{item.Hash}, 1, size.among, *has)
+			p.Index.Cached([]uint64{item.Hash}, 1, size.among, *has)
 		}
 		for slot, found := range *has {
 			media[slot] += found * max(item.Size, 0)
@@ -65,7 +65,7 @@ func (p *Media) Produce(c *scheduling.Cycle) {
 // Commit implements scheduling.Committer.
 func (p *Media) Commit(c *scheduling.Cycle, chosen scheduling.Slot) {
 	for i := range c.Request.Media {
-		p.Index.Insert(chosen, c.Snapshot.Generation(chosen), []uint64{c.Request.Media[i].Hash})
+		p.Index.Speculate(pod(c.Snapshot, chosen), []uint64{c.Request.Media[i].Hash})
 	}
 }
 

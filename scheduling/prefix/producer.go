@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/inferloom/inferloom/kvcache"
 	"github.com/inferloom/inferloom/kvcache/blockhash"
 	"github.com/inferloom/inferloom/scheduling"
 )
@@ -60,7 +61,7 @@ func (p *Producer) Produce(c *scheduling.Cycle) {
 	for i := range l.sizes {
 		size := &l.sizes[i]
 		if chain := p.chain(c, size.tokens); len(chain) > 0 {
-			p.Index.Match(chain, size.tokens, size.among, c.Match.Cached)
+			p.Index.Cached(chain, size.tokens, size.among, c.Match.Cached)
 		}
 	}
 }
@@ -68,7 +69,7 @@ func (p *Producer) Produce(c *scheduling.Cycle) {
 // Commit implements scheduling.Committer.
 func (p *Producer) Commit(c *scheduling.Cycle, chosen scheduling.Slot) {
 	l := p.layout(c.Snapshot)
-	p.Index.Insert(chosen, c.Snapshot.Generation(chosen), p.chain(c, l.blockTokens[chosen]))
+	p.Index.Speculate(pod(c.Snapshot, chosen), p.chain(c, l.blockTokens[chosen]))
 }
 
 // Inherit implements scheduling.Inheritor: it goes on with the index of another Producer.
@@ -101,6 +102,11 @@ func (p *Producer) chain(c *scheduling.Cycle, blockTokens int) []uint64 {
 		chain = chain[:min(len(chain), p.MaxTokens/blockTokens)]
 	}
 	return chain
+}
+
+// pod is what the index knows the endpoint in a slot as.
+func pod(s *scheduling.Snapshot, slot scheduling.Slot) kvcache.Pod {
+	return kvcache.Pod{ID: slot, Generation: s.Generation(slot)}
 }
 
 func hashPrompt(dst []uint64, r *scheduling.Request, blockTokens int) []uint64 {
@@ -143,13 +149,14 @@ func (m *members) layout(s *scheduling.Snapshot, index *Index, geometry func(*sc
 	if old != nil {
 		for slot, generation := range old.generations {
 			if slot >= len(next.generations) || next.generations[slot] != generation {
-				index.Close(uint32(slot), generation)
+				index.Close(kvcache.Pod{ID: uint32(slot), Generation: generation})
 			}
 		}
 	}
 	for _, slot := range s.Live() {
 		_, cacheBlocks := geometry(s.Endpoint(slot))
-		index.Open(slot, s.Generation(slot), cacheBlocks)
+		e := s.Endpoint(slot)
+		_ = index.Open(pod(s, slot), kvcache.PodOptions{Name: e.ID, Model: e.Model, Capacity: cacheBlocks}) // slots beyond the index's match nothing
 	}
 	m.current.Store(next)
 	return next

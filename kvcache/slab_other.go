@@ -1,5 +1,5 @@
 //go:build !linux
 
-package prefix
+package kvcache
 
 func slab[T any](n int) []T { return make([]T, n) }

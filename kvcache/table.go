@@ -1,4 +1,4 @@
-package prefix
+package kvcache
 
 import "sync/atomic"
 
@@ -73,17 +73,17 @@ func (t *table) add(key uint64, number uint32) {
 		larger := make([]uint64, 2*len(entries))
 		for _, e := range entries {
 			if e != 0 {
-				place(larger, e)
+				insert(larger, e)
 			}
 		}
 		t.moves.Add(1)
 		t.current.Store(&larger)
 		t.moves.Add(1)
 	}
-	place(*t.current.Load(), entry(key, number))
+	insert(*t.current.Load(), entry(key, number))
 }
 
-func place(entries []uint64, e uint64) {
+func insert(entries []uint64, e uint64) {
 	i := home(e, len(entries))
 	for entries[i] != 0 {
 		i = (i + 1) & (len(entries) - 1)

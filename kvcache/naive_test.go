@@ -12,6 +12,7 @@ import (
 type naive struct {
 	pods  map[uint32]*naivePod
 	facts map[uint64][]fact // by engine hash
+	known map[uint64][]uint64
 }
 
 // fact is that an engine's block has a content and follows another block, or a start.
@@ -38,7 +39,9 @@ type naiveHold struct {
 	group  int
 }
 
-func newNaive() *naive { return &naive{map[uint32]*naivePod{}, map[uint64][]fact{}} }
+func newNaive() *naive {
+	return &naive{map[uint32]*naivePod{}, map[uint64][]fact{}, map[uint64][]uint64{}}
+}
 
 func (n *naive) pod(p Pod) *naivePod {
 	if e := n.pods[p.ID]; e != nil && e.Pod == p {
@@ -116,15 +119,17 @@ func (n *naive) apply(p Pod, ev *events.Event) {
 	}
 	if ev.Kind == events.Removed {
 		for _, h := range ev.Hashes {
-			hold := naiveHold{h, tier, max(ev.Group, 0)}
-			if e.held[hold] > 0 {
-				e.held[hold]--
+			for _, g := range e.groups {
+				hold := naiveHold{h, tier, g.ID}
+				if (ev.Group < 0 || ev.Group == g.ID) && e.held[hold] > 0 {
+					e.held[hold]--
+				}
 			}
 			e.settle(n.requests(h))
 		}
 		return
 	}
-	if len(ev.Tokens) > 0 && !ev.Dense() && fullAttention(ev.Attention) {
+	if len(ev.Tokens) > 0 && !ev.Dense() && full(ev.Attention) {
 		return
 	}
 	if !e.group(ev) {
@@ -132,11 +137,12 @@ func (n *naive) apply(p Pod, ev *events.Event) {
 	}
 	if ev.Dense() {
 		f := fact{parent: ev.Parent, hasParent: ev.HasParent, start: e.start(ev)}
-		contents := eventContents(nil, ev)
+		contents := appendContents(nil, ev)
 		for i, h := range ev.Hashes {
 			f.content = contents[i]
 			if !slices.Contains(n.facts[h], f) {
 				n.facts[h] = append(n.facts[h], f)
+				clear(n.known)
 			}
 			f = fact{parent: h, hasParent: true}
 		}
@@ -152,10 +158,6 @@ func (e *naivePod) settle(requests []uint64) {
 	e.guessed = slices.DeleteFunc(e.guessed, func(r uint64) bool { return slices.Contains(requests, r) })
 }
 
-func fullAttention(a events.Attention) bool {
-	return a == events.UnspecifiedAttention || a == events.FullAttention || a == events.MLAAttention || a == events.SinkFull
-}
-
 func (e *naivePod) start(ev *events.Event) uint64 {
 	model := ev.Model
 	if model == "" {
@@ -168,24 +170,6 @@ func (e *naivePod) start(ev *events.Event) uint64 {
 	return s.Start()
 }
 
-// eventContents hashes the blocks of an event as Space.Append does those of a prompt.
-func eventContents(dst []uint64, ev *events.Event) []uint64 {
-	from := len(dst)
-	dst = blockhash.AppendContents(dst, ev.Tokens, ev.BlockTokens)
-	for i := range ev.Extras {
-		x := &ev.Extras[i]
-		if at := from + x.Block; x.Block >= 0 && at < len(dst) {
-			switch x.Kind {
-			case events.Item:
-				dst[at] = foldItem(dst[at], x.Value, x.Offset)
-			case events.Text, events.Embeddings: // no prompt has them: its blocks stay apart from all that do not
-				dst[at] = foldItem(dst[at]^1, x.Value, int64(x.Kind))
-			}
-		}
-	}
-	return dst
-}
-
 // group adds the event's group to those of the pod, and reports whether there is room.
 func (e *naivePod) group(ev *events.Event) bool {
 	switch ev.Attention {
@@ -193,8 +177,11 @@ func (e *naivePod) group(ev *events.Event) bool {
 		return false
 	}
 	g := Group{ID: max(ev.Group, 0), BlockTokens: ev.BlockTokens, Attention: ev.Attention, Window: ev.Window}
-	for _, old := range e.groups {
-		if old.ID == g.ID {
+	for i, old := range e.groups {
+		if old.ID == g.ID && (old.BlockTokens == g.BlockTokens || old.BlockTokens == 0 || g.BlockTokens == 0) {
+			if old.BlockTokens == 0 {
+				e.groups[i].BlockTokens = g.BlockTokens
+			}
 			return true
 		}
 	}
@@ -204,6 +191,9 @@ func (e *naivePod) group(ev *events.Event) bool {
 
 // requests returns the request hashes of an engine's hash.
 func (n *naive) requests(engine uint64) []uint64 {
+	if known, ok := n.known[engine]; ok {
+		return known
+	}
 	var out []uint64
 	for _, f := range n.facts[engine] {
 		parents := []uint64{f.start}
@@ -216,18 +206,45 @@ func (n *naive) requests(engine uint64) []uint64 {
 			out = append(out, chain[0])
 		}
 	}
+	n.known[engine] = out
 	return out
 }
 
-// holds tells in which tiers a pod has a block for a group.
-func (n *naive) holds(e *naivePod, request uint64, group int) (tiers uint8) {
-	for hold, copies := range e.held {
-		if copies > 0 && hold.group == group && slices.Contains(n.requests(hold.engine), request) {
-			tiers |= 1 << hold.tier
+// anybody tells whether some pod but some holds a block by a name.
+func (n *naive) anybody(engine uint64, but []Pod) bool {
+	for _, e := range n.pods {
+		if slices.Contains(but, e.Pod) {
+			continue
+		}
+		for hold, copies := range e.held {
+			if hold.engine == engine && copies > 0 {
+				return true
+			}
 		}
 	}
-	if slices.Contains(e.guessed, request) {
-		tiers |= 1 << Guessed
+	return false
+}
+
+// naiveBlock is a block of a group.
+type naiveBlock struct {
+	group   int
+	request uint64
+}
+
+// holds tells in which tiers a pod has which blocks.
+func (n *naive) holds(e *naivePod) map[naiveBlock]uint8 {
+	tiers := map[naiveBlock]uint8{}
+	for hold, copies := range e.held {
+		if copies > 0 {
+			for _, r := range n.requests(hold.engine) {
+				tiers[naiveBlock{hold.group, r}] |= 1 << hold.tier
+			}
+		}
+	}
+	for _, r := range e.guessed {
+		for _, g := range append(e.groups, Group{ID: -1}) {
+			tiers[naiveBlock{g.ID, r}] |= 1 << Guessed
+		}
 	}
 	return tiers
 }
@@ -251,22 +268,25 @@ func (n *naive) match(chain []uint64, blockTokens int, among []uint64, m *Matche
 		if int(id/64) >= len(among) || among[id/64]>>(id%64)&1 == 0 {
 			continue
 		}
-		var full, other []Group
+		var whole, other []Group
 		for _, g := range e.groups {
-			if fullAttention(g.Attention) || g.Attention != events.Mamba && g.Window == 0 {
-				full = append(full, g)
-			} else {
+			switch {
+			case g.BlockTokens != blockTokens && g.BlockTokens != 0:
+			case g.Attention == events.Mamba || !full(g.Attention) && g.Window > 0:
 				other = append(other, g)
+			default:
+				whole = append(whole, g)
 			}
 		}
-		if len(full) == 0 {
-			full = []Group{{}}
+		if len(whole) == 0 {
+			whole = []Group{{ID: -1}}
 		}
+		holds := n.holds(e)
 		gap, tiers := len(chain), make([]uint8, len(chain))
 		for i, h := range chain {
 			tiers[i] = 0xff
-			for _, g := range full {
-				tiers[i] &= n.holds(e, h, g.ID)
+			for _, g := range whole {
+				tiers[i] &= holds[naiveBlock{g.ID, h}]
 			}
 			if tiers[i] == 0 {
 				gap = i
@@ -288,7 +308,7 @@ func (n *naive) match(chain []uint64, blockTokens int, among []uint64, m *Matche
 					need = (g.Window + blockTokens - 1) / blockTokens
 				}
 				for i := max(0, usable-need); i < usable; i++ {
-					ok = ok && n.holds(e, chain[i], g.ID) != 0
+					ok = ok && holds[naiveBlock{g.ID, chain[i]}] != 0
 				}
 			}
 			if ok {
