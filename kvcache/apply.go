@@ -281,7 +281,7 @@ func (x *Index) hold(id uint32, from, to int, s *pod, plane int) (at uint32, end
 		linked = linked || planes&exactPlanes != 0
 		if planes>>plane&1 != 0 {
 			for pos := max(start, from); pos < min(sp.end(), to); pos++ {
-				x.copy(r, pos, s.ID, plane)
+				x.copy(r, pos, s.ID, plane, 1)
 			}
 		}
 		start = sp.end()
@@ -393,10 +393,10 @@ func (x *Index) copyKey(r *run, pos int, pod uint32, plane int) uint64 {
 	return block<<24 | uint64(pod)<<5 | uint64(plane)
 }
 
-// copy notes that a pod has a further copy of a block that it holds. If too many have, the first removal will count.
-func (x *Index) copy(r *run, pos int, pod uint32, plane int) {
-	if len(x.copies) < x.maxCopies {
-		x.copies[x.copyKey(r, pos, pod, plane)]++
+// copy notes that a pod has further copies of a block that it holds. If there is no room for that, the first removal will count.
+func (x *Index) copy(r *run, pos int, pod uint32, plane int, more uint32) {
+	if more > 0 && len(x.copies) < x.maxCopies {
+		x.copies[x.copyKey(r, pos, pod, plane)] += more
 		r.flags |= runCopies
 	}
 }

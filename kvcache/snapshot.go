@@ -349,7 +349,7 @@ func (x *Index) readSpans(d *snapshotReader, id uint32, pods map[uint32]savedPod
 	length, copies := int(r.length), r.flags&runCopies != 0
 	var list, old spanList
 	start := 0
-	for n := d.number(); n > 0 && list.n < maxSpans; n-- {
+	for n := d.number(); n > 0 && list.n < maxSpans-1; n-- {
 		end, holders := d.number(), d.number()
 		if end <= start || end > length {
 			break

@@ -216,10 +216,7 @@ func (x *Index) copyAgain(h hold, engine []uint64, extra []uint32) {
 			continue
 		}
 		if at, ok := x.placed(engine[i]); ok {
-			r := &x.runs[at.run]
-			for range n {
-				x.copy(r, at.pos, h.pod.ID, h.plane)
-			}
+			x.copy(&x.runs[at.run], at.pos, h.pod.ID, h.plane, n)
 		}
 	}
 }
@@ -308,9 +305,7 @@ func (x *Index) unbag(bag uint32, at place, name uint64) bool {
 			return false
 		}
 		at = place{run, end - 1}
-		for range copies {
-			x.copy(&x.runs[run], end-1, u.pod, u.plane)
-		}
+		x.copy(&x.runs[run], end-1, u.pod, u.plane, copies)
 		x.stats.Spliced++
 	}
 	for _, u := range x.uprooted {
