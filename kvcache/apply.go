@@ -146,6 +146,7 @@ func (x *Index) store(s *pod, e *events.Event, contents []uint64) {
 		h.waiting = true
 	}
 	h.parent, h.from = e.Parent, parent
+	x.names.warm(e.Hashes)
 	blockhash.Chain(contents, parent)
 	x.put(h, at, contents, e.Hashes)
 }
@@ -307,6 +308,7 @@ func (x *Index) remove(s *pod, e *events.Event) {
 		}
 	}
 	x.reserve(0)
+	x.names.warmPlaces(e.Hashes)
 	for _, h := range e.Hashes {
 		x.removeName(s, h, planes)
 	}

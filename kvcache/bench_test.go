@@ -8,9 +8,11 @@ import (
 	"math/rand/v2"
 	"os"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/inferloom/inferloom/internal/cputime"
 	"github.com/inferloom/inferloom/internal/workload"
 	"github.com/inferloom/inferloom/kvcache/events"
 )
@@ -124,9 +126,34 @@ func BenchmarkMatchMiss(b *testing.B) {
 	}
 }
 
+// meter is a benchmark's timer with the processor time beside it, which other processes on the machine change less.
+type meter struct {
+	*testing.B
+	cpu, began time.Duration
+}
+
+func newMeter(b *testing.B) *meter {
+	m := &meter{B: b}
+	m.began, _ = cputime.Used()
+	return m
+}
+
+func (m *meter) pause() {
+	now, _ := cputime.Used()
+	m.cpu += now - m.began
+	m.StopTimer()
+}
+
+func (m *meter) resume() {
+	m.StartTimer()
+	m.began, _ = cputime.Used()
+}
+
 // perBlock reports the time of each of n blocks an operation.
-func perBlock(b *testing.B, n int) {
-	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*n), "ns/block")
+func (m *meter) perBlock(n int) {
+	m.pause()
+	m.ReportMetric(float64(m.Elapsed().Nanoseconds())/float64(m.N*n), "ns/block")
+	m.ReportMetric(float64(m.cpu.Nanoseconds())/float64(m.N*n), "cpu-ns/block")
 }
 
 // BenchmarkStore stores chains of 512 blocks, 32 at a time, into an index of 500,000 others.
@@ -143,20 +170,20 @@ func BenchmarkStore(b *testing.B) {
 		}
 		cleared := events.Event{Kind: events.Cleared}
 		b.ReportAllocs()
-		n := 0
+		t, n := newMeter(b), 0
 		for b.Loop() {
 			if n == len(prepared) {
-				b.StopTimer()
+				t.pause()
 				for id := range uint32(16) {
 					x.Apply(Pod{ID: 64 + id, Generation: 1}, &cleared)
 				}
 				n = 0
-				b.StartTimer()
+				t.resume()
 			}
 			x.Apply(Pod{ID: 64 + uint32(n/16%16), Generation: 1}, &prepared[n])
 			n++
 		}
-		perBlock(b, 32)
+		t.perBlock(32)
 	})
 }
 
@@ -179,20 +206,20 @@ func BenchmarkRemove(b *testing.B) {
 		}
 	}
 	b.ReportAllocs()
-	n := len(removed)
+	t, n := newMeter(b), len(removed)
 	for b.Loop() {
 		if n == len(removed) {
-			b.StopTimer()
+			t.pause()
 			for i := range stored {
 				x.Apply(p, &stored[i])
 			}
 			n = 0
-			b.StartTimer()
+			t.resume()
 		}
 		x.Apply(p, &removed[n])
 		n++
 	}
-	perBlock(b, 32)
+	t.perBlock(32)
 }
 
 // BenchmarkMemory reports the memory in use for each block that a pod holds: 10 pods that hold the same with engine hashes that
@@ -258,19 +285,22 @@ func BenchmarkRestore(b *testing.B) {
 		}
 		snapshot := x.snapshot()
 		b.ReportAllocs()
+		t := newMeter(b)
 		for b.Loop() {
-			b.StopTimer()
+			t.pause()
 			y := benchIndex(b, 64)
-			b.StartTimer()
+			t.resume()
 			require.NoError(b, y.Restore(bytes.NewReader(snapshot), func(name string) (p Pod, ok bool) {
 				_, err := fmt.Sscan(name, &p.ID)
 				p.Generation = 1
 				return p, err == nil
 			}))
-			b.StopTimer()
+			t.pause()
 			require.Equal(b, blocks, y.Stats().Blocks)
-			b.StartTimer()
+			t.resume()
 		}
+		t.pause()
+		b.ReportMetric(t.cpu.Seconds()*1000/float64(b.N), "cpu-ms/op")
 		b.ReportMetric(float64(len(snapshot))/blocks, "B/block")
 	})
 }
@@ -418,10 +448,11 @@ func BenchmarkTraceReplay(b *testing.B) {
 			among := all(pods)
 			var m Matches
 			b.ReportAllocs()
+			t := newMeter(b)
 			for b.Loop() {
-				b.StopTimer()
+				t.pause()
 				x := benchIndex(b, pods)
-				b.StartTimer()
+				t.resume()
 				for i := range steps {
 					s := &steps[i]
 					x.Match(s.chain, benchBlock, among, &m)
@@ -430,6 +461,8 @@ func BenchmarkTraceReplay(b *testing.B) {
 					}
 				}
 			}
+			t.pause()
+			b.ReportMetric(float64(operations)*float64(b.N)/t.cpu.Seconds(), "blocks/cpu-s")
 			b.ReportMetric(float64(operations)*float64(b.N)/b.Elapsed().Seconds(), "blocks/s")
 		})
 	}

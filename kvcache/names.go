@@ -13,6 +13,7 @@ type names struct {
 	free    free
 	shards  [nameShards]nameShard
 	bytes   int
+	seen    uint64 // what warm has seen
 }
 
 // column is what the blocks of a segment are called.
@@ -71,6 +72,44 @@ func (n *names) find(name uint64, after int) (place uint32, at int, ok bool) {
 
 func nameHome(entry uint64, places int) int { return int(entry >> 32 * uint64(places) >> 32) }
 
+// warm looks at where some names are or would be, without waiting for one before the next, so that those who look for them one
+// after another find them in the processor's cache.
+func (n *names) warm(list []uint64) {
+	seen := uint64(0)
+	for _, name := range list {
+		shard, want := nameHash(name)
+		if entries := n.shards[shard].entries; len(entries) > 0 {
+			seen ^= entries[nameHome(want, len(entries))]
+		}
+	}
+	n.seen = seen
+}
+
+// warmPlaces is warm for names that should be there: it looks at the places and their columns too.
+func (n *names) warmPlaces(list []uint64) {
+	n.warm(list)
+	seen := uint64(0)
+	for _, name := range list {
+		shard, want := nameHash(name)
+		entries := n.shards[shard].entries
+		if len(entries) == 0 {
+			continue
+		}
+		i := nameHome(want, len(entries))
+		for range 4 {
+			e := entries[i]
+			if (e^want)>>32 == 0 && uint32(e) != 0 {
+				seen ^= n.hashes[uint32(e)-1] ^ uint64(n.columns[(uint32(e)-1)/segmentBlocks].used)
+				break
+			}
+			if i++; i == len(entries) {
+				i = 0
+			}
+		}
+	}
+	n.seen = seen
+}
+
 // where returns the run and the position of a place.
 func (n *names) where(place uint32) (run uint32, pos int, c *column) {
 	c = &n.columns[place/segmentBlocks]
@@ -94,6 +133,18 @@ func (n *names) add(name uint64, place uint32) {
 	s.put(entry | uint64(place+1))
 	n.hashes[place] = name
 	n.columns[place/segmentBlocks].used |= 1 << (place % segmentBlocks)
+}
+
+// expect makes room for some names in a table that has none, as far as there may be so many.
+func (n *names) expect(count int) {
+	count = min(count, len(n.hashes))
+	for i := range n.shards {
+		if s := &n.shards[i]; s.used == 0 && len(s.entries) < count/nameShards*4/3 {
+			n.bytes -= 8 * len(s.entries)
+			s.entries = make([]uint64, count/nameShards*4/3)
+			n.bytes += 8 * len(s.entries)
+		}
+	}
 }
 
 func (s *nameShard) put(entry uint64) {

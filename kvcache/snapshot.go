@@ -1,7 +1,7 @@
 package kvcache
 
 import (
-	"bufio"
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -150,11 +150,14 @@ func (x *Index) anyExact(r *run) (any bool) {
 // numbers up to the snapshot's are duplicates from then on, and what follows them follows without a gap: subscribe first,
 // restore, then apply what has arrived. After an error the index holds nothing.
 func (x *Index) Restore(r io.Reader, bind func(name string) (Pod, bool)) error {
-	b, err := io.ReadAll(bufio.NewReaderSize(r, 1<<20))
-	if err != nil {
+	var b bytes.Buffer
+	if known, ok := r.(interface{ Len() int }); ok {
+		b.Grow(known.Len() + bytes.MinRead)
+	}
+	if _, err := b.ReadFrom(r); err != nil {
 		return fmt.Errorf("kvcache: reading a snapshot: %w", err)
 	}
-	return x.restore(b, bind)
+	return x.restore(b.Bytes(), bind)
 }
 
 func (x *Index) restore(b []byte, bind func(name string) (Pod, bool)) error {
@@ -189,6 +192,7 @@ func (x *Index) restore(b []byte, bind func(name string) (Pod, bool)) error {
 		s.follows, s.sequence, s.groups = p.follows, p.sequence, p.groups
 	}
 	x.publishGroups()
+	x.names.expect(len(d.b) / 16)
 	if err := x.readRuns(d, pods); err != nil {
 		for id := range x.freeRuns.next {
 			if x.runs[id].flags&runLive != 0 {
