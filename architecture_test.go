@@ -31,9 +31,11 @@ var cores = map[string][]string{
 	"scheduling/selectserver":  {"scheduling"},
 	"scheduling/shadow":        {"scheduling"},
 	"scheduling/replay":        {"scheduling"},
-	"scheduling/prefix":        {"scheduling", "kvcache/blockhash"},
-	"scheduling/policy":        {"scheduling", "scheduling/condition", "scheduling/filter", "scheduling/picker", "scheduling/prefix", "scheduling/scorer", "kvcache/blockhash"},
+	"scheduling/prefix":        append(slices.Clone(indexMay), "scheduling", "kvcache"),
+	"scheduling/policy": append(slices.Clone(indexMay), "scheduling", "scheduling/condition", "scheduling/filter", "scheduling/picker",
+		"scheduling/prefix", "scheduling/scorer", "kvcache"),
 
+	"kvcache":                 indexMay,
 	"kvcache/blockhash":       {},
 	"kvcache/events":          {"kvcache/events/internal/zmtp"},
 	"kvcache/store":           {"kvcache/events", "kvcache/events/internal/zmtp", "accel"},
@@ -69,6 +71,9 @@ var levelsMay = []string{
 	"kvcache/store", "kvcache/store/evict", "kvcache/store/internal/frame", "kvcache/store/internal/ledger", "kvcache/store/internal/workers",
 	"kvcache/events", "kvcache/events/internal/zmtp", "accel",
 }
+
+// indexMay is what the KV index may depend on.
+var indexMay = []string{"kvcache/blockhash", "kvcache/events", "kvcache/events/internal/zmtp"}
 
 // libraries may be imported by cores.
 var libraries = []string{"github.com/zeebo/xxh3", "github.com/klauspost/cpuid/v2", "github.com/sony/gobreaker/v2", "go.yaml.in/yaml/v3"}

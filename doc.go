@@ -28,8 +28,11 @@
 // chat does so for chat requests, template and all; remote asks an engine. Either is given to gateway.Brain for a model, so
 // that prefixes are matched as the engine's cache matches them.
 //
-// [github.com/inferloom/inferloom/kvcache/events] follows what engines say of their caches, and kvcache/blockhash names blocks
-// as they do.
+// # What is cached where
+//
+// Package [github.com/inferloom/inferloom/kvcache] is an index of which engine holds which KV blocks in which tier; scheduling/prefix
+// connects a scheduler to it. kvcache/events follows what engines say of their caches, and kvcache/blockhash names blocks as
+// they do.
 //
 // # Before anything is bought or deployed
 //

@@ -22,6 +22,9 @@ const (
 type Producer struct {
 	// Index is shared by all producers of one pool.
 	Index *Index `json:"-"`
+	// Costs, if given, make what a slow tier holds count for less than what the GPU holds: Match.Cached is then how many tokens
+	// an endpoint need not compute, with the time to load the others taken off.
+	Costs *kvcache.Costs `json:"-"`
 	// BlockTokens and CacheBlocks stand in for what an endpoint has not said; 0 means the defaults.
 	BlockTokens int `json:"blockTokens,omitempty"`
 	CacheBlocks int `json:"cacheBlocks,omitempty"`
@@ -31,6 +34,7 @@ type Producer struct {
 	MaxTokens int `json:"maxTokens,omitempty"`
 
 	members members
+	matches sync.Pool // of *kvcache.Matches
 }
 
 // members keeps an index up to date with who is in the pool.
@@ -61,7 +65,26 @@ func (p *Producer) Produce(c *scheduling.Cycle) {
 	for i := range l.sizes {
 		size := &l.sizes[i]
 		if chain := p.chain(c, size.tokens); len(chain) > 0 {
-			p.Index.Cached(chain, size.tokens, size.among, c.Match.Cached)
+			if p.Costs != nil {
+				p.weigh(chain, size, c.Match.Cached)
+			} else {
+				p.Index.Cached(chain, size.tokens, size.among, c.Match.Cached)
+			}
+		}
+	}
+}
+
+// weigh sets cached to what prefixes are worth in the tiers that they are in.
+func (p *Producer) weigh(chain []uint64, size *blockSize, cached []int32) {
+	m, _ := p.matches.Get().(*kvcache.Matches)
+	if m == nil {
+		m = new(kvcache.Matches)
+	}
+	defer p.matches.Put(m)
+	p.Index.Match(chain, size.tokens, size.among, m)
+	for slot, blocks := range m.Blocks {
+		if blocks > 0 && slot < len(cached) {
+			cached[slot] = int32(p.Costs.Worth(m, uint32(slot), size.tokens))
 		}
 	}
 }
@@ -91,6 +114,11 @@ func (p *Producer) Validate() error {
 	}{{"blockTokens", p.BlockTokens}, {"cacheBlocks", p.CacheBlocks}, {"maxTokens", p.MaxTokens}} {
 		if field.value < 0 {
 			problems = append(problems, fmt.Errorf("%s %d: negative", field.name, field.value))
+		}
+	}
+	if p.Costs != nil {
+		if err := p.Costs.Validate(); err != nil {
+			problems = append(problems, fmt.Errorf("costs: %w", err))
 		}
 	}
 	return errors.Join(problems...)
