@@ -240,14 +240,21 @@ func (x *Index) reach(h hold, at *place, chain, engine []uint64, done int) (n in
 		*at = place{id, 0}
 		return x.common(&x.runs[id], 0, rest)
 	}
-	n = 1
-	for limit := min(len(rest), runBlocks); n < limit; n++ {
-		if _, ok := x.byFirst.get(rest[n]); ok {
-			break
+	n = min(len(rest), runBlocks)
+	if x.scattered {
+		for i, h := range rest[1:n] {
+			if _, ok := x.byFirst.get(h); ok {
+				n = i + 1
+				break
+			}
 		}
 	}
 	if at.run != none {
-		if r := &x.runs[at.run]; at.pos == int(r.length) && at.pos < runBlocks && r.flags&runBag == 0 {
+		r := &x.runs[at.run]
+		if at.pos < int(r.length) {
+			poke32(&r.used, 1|uint32(at.pos)<<16)
+		}
+		if at.pos == int(r.length) && at.pos < runBlocks && r.flags&runBag == 0 {
 			return x.grow(at.run, rest[:n])
 		}
 	}

@@ -26,8 +26,8 @@ func (x *Index) forgetOne() bool {
 		if r.flags&runLive == 0 {
 			continue
 		}
-		if peek32(&r.used) != 0 {
-			poke32(&r.used, 0)
+		if used := peek32(&r.used); used&1 != 0 {
+			poke32(&r.used, used&^1)
 			continue
 		}
 		x.stats.Forgotten += uint64(r.length)
@@ -39,6 +39,7 @@ func (x *Index) forgetOne() bool {
 
 // forget ends a run, whoever holds it.
 func (x *Index) forget(id uint32) {
+	x.scattered = true
 	r := &x.runs[id]
 	var list spanList
 	x.load(r, &list)

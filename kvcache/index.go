@@ -100,6 +100,7 @@ type Index struct {
 	freeLinks    free
 	hand         uint32 // the run that was last considered for forgetting
 	expired      uint32
+	scattered    bool // there may be blocks without those before them
 
 	distinct, waitingBlocks, waitingRuns int
 	stats                                Stats
@@ -110,6 +111,8 @@ type Index struct {
 	uprooted       []holding
 	uprootedCopies []uint32
 	path           []stretch
+	before, after  spanList // of paint
+	trimmed        spanList // of trim
 }
 
 // New makes an index, or reports every problem with the options.
@@ -154,7 +157,7 @@ func New(o Options) (*Index, error) {
 	x.sets.init(s.setWords)
 	x.leases.init(s.runs, s.leases)
 	x.freeRuns.max, x.freeSegments.max = uint32(s.runs), uint32(s.segments)
-	if !o.GuessesOnly {
+	if x.scattered = !o.GuessesOnly; x.scattered {
 		x.names.columns = slab[column](s.columns)
 		x.names.hashes = slab[uint64](s.columns * segmentBlocks)
 		x.names.first = slab[uint32](s.segments)

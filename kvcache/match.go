@@ -84,9 +84,6 @@ func (x *Index) Cached(chain []uint64, blockTokens int, among []uint64, cached [
 	if len(chain) == 0 {
 		return
 	}
-	if _, found, settled := x.byFirst.find(chain[0]); !found && settled {
-		return
-	}
 	w := x.walks.Get().(*walk)
 	defer x.walks.Put(w)
 	if x.groups.Load() != nil || x.stores.Load() != nil {
@@ -190,9 +187,7 @@ func (x *Index) look(w *walk, chain []uint64) int {
 		}
 		n := x.common(r, 0, chain)
 		if n > 0 && x.copySpans(w, r, n) && r.version.Load() == version {
-			if peek32(&r.used) == 0 {
-				poke32(&r.used, 1)
-			}
+			x.touch(r)
 			return n
 		}
 	}

@@ -20,7 +20,7 @@ const none = ^uint32(0)
 // Readers load what may change through peek, between two looks at the version. The last block of a run has a holder.
 type run struct {
 	version     atomic.Uint32 // odd while blocks or spans that a reader may have seen change
-	used        uint32        // 1 if it was matched or stored since it was last considered for forgetting
+	used        uint32        // bit 0: it was matched or stored since it was last considered for forgetting; bits 16 on: see common
 	length      uint32        // blocks
 	count       uint32        // spans
 	first, last uint64        // its hashes at either end
@@ -73,7 +73,7 @@ func (x *Index) hash(r *run, i int) uint64 {
 }
 
 // common returns how many leading blocks a chain shares with a run from one of its blocks on. Hashes are chained: where two
-// are equal, so are all before them.
+// are equal, so are all before them. The run remembers where a chain last parted from it: most others part there too.
 func (x *Index) common(r *run, from int, chain []uint64) int {
 	length := int(peek32(&r.length))
 	n := length - from
@@ -81,8 +81,14 @@ func (x *Index) common(r *run, from int, chain []uint64) int {
 		return n
 	}
 	low, high := 0, min(n, len(chain), runBlocks-from) // low blocks are shared, more than high are not
-	if high > 0 && x.hash(r, from+high-1) == chain[high-1] {
+	if high < n && high > 0 && x.hash(r, from+high-1) == chain[high-1] {
 		return high
+	}
+	if parts := int(peek32(&r.used)>>16) - from; parts > 0 && parts < high && x.hash(r, from+parts-1) == chain[parts-1] {
+		if x.hash(r, from+parts) != chain[parts] {
+			return parts
+		}
+		low = parts + 1
 	}
 	for low < high {
 		mid := (low + high) / 2
@@ -153,6 +159,11 @@ func (x *Index) write(r *run, chain []uint64) (n int) {
 	if r.flags&(runWaiting|runBag) != 0 {
 		x.waitingBlocks += n
 	}
+	if at == 0 {
+		poke(&r.spans[0], uint64(newSpan(n, 0)))
+		poke32(&r.count, 1)
+		return n
+	}
 	var list spanList
 	x.load(r, &list)
 	if list.n > 0 && list.s[list.n-1].set() == 0 {
@@ -167,12 +178,21 @@ func (x *Index) write(r *run, chain []uint64) (n int) {
 // trim removes the blocks at a run's end that nobody holds, and the run if none is left.
 func (x *Index) trim(id uint32) (gone bool) {
 	r := &x.runs[id]
-	var list spanList
-	x.load(r, &list)
-	if list.n == 0 || list.s[list.n-1].set() != 0 {
+	if r.count == 0 || r.count <= inlineSpans && span(r.spans[r.count-1]).set() != 0 {
+		return false
+	}
+	list := &x.trimmed
+	x.load(r, list)
+	if list.s[list.n-1].set() != 0 {
 		return false
 	}
 	list.n-- // spans beside each other have different holders
+	return x.cut(id, list)
+}
+
+// cut leaves a run the blocks of a list's spans.
+func (x *Index) cut(id uint32, list *spanList) (gone bool) {
+	r := &x.runs[id]
 	keep := 0
 	if list.n > 0 {
 		keep = list.s[list.n-1].end()
@@ -197,7 +217,7 @@ func (x *Index) trim(id uint32) (gone bool) {
 	if keep > 0 {
 		poke(&r.last, x.hash(r, keep-1))
 	}
-	x.save(r, &list)
+	x.save(r, list)
 	r.version.Add(1)
 	if keep == 0 {
 		r.flags = 0

@@ -95,6 +95,15 @@ func (s *sets) planesOf(id uint32, pod uint32) (planes uint32) {
 	return planes
 }
 
+// only tells whether nobody is left in a set when a pod goes out of it.
+func (s *sets) only(id uint32, k stroke) bool {
+	hash := uint64(0)
+	for planes := s.planesOf(id, k.pod) & k.clear; planes != 0; planes &= planes - 1 {
+		hash ^= holderHash(bits.TrailingZeros32(planes), k.pod)
+	}
+	return hash == s.record(id)[setHash]
+}
+
 // with returns the set with one holder more. It fails if there is no room for it.
 func (s *sets) with(id uint32, plane int, pod uint32) (uint32, bool) {
 	hash, old := holderHash(plane, pod), shape(0)

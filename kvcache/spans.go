@@ -120,8 +120,14 @@ func (x *Index) paint(id uint32, from, to int, k stroke) (at uint32, end int) {
 		}
 		return at, end
 	}
-	var old, list spanList
-	x.load(r, &old)
+	if r.count == 1 && to == int(r.length) {
+		if at, end, ok := x.paintEnd(id, from, k); ok {
+			return at, end
+		}
+	}
+	old, list := &x.before, &x.after
+	x.load(r, old)
+	list.n = 0
 	start := 0
 	for _, s := range old.s[:old.n] {
 		end := s.end()
@@ -137,7 +143,7 @@ func (x *Index) paint(id uint32, from, to int, k stroke) (at uint32, end int) {
 		stop := min(end, to)
 		set, ok := x.restroke(s.set(), k, stop-start)
 		if !ok {
-			x.drop(&list)
+			x.drop(list)
 			x.forget(id)
 			return none, 0
 		}
@@ -148,19 +154,56 @@ func (x *Index) paint(id uint32, from, to int, k stroke) (at uint32, end int) {
 		start = end
 	}
 	if list.n > inlineSpans && old.n <= inlineSpans && x.freeSegments.left() == 0 {
-		x.drop(&list)
+		x.drop(list)
 		x.forget(id)
 		return none, 0
 	}
-	poke32(&r.used, 1)
+	x.touch(r)
 	r.version.Add(1)
-	x.drop(&old)
-	x.save(r, &list)
+	x.drop(old)
+	x.save(r, list)
 	r.version.Add(1)
 	if list.n > 0 && list.s[list.n-1].set() == 0 && x.trim(id) {
 		return none, 0
 	}
 	return id, to
+}
+
+// paintEnd is paint for the end of a run of a single span, if the whole of it changes or nobody holds what changes afterwards.
+func (x *Index) paintEnd(id uint32, from int, k stroke) (at uint32, end int, done bool) {
+	r := &x.runs[id]
+	length, was := int(r.length), span(r.spans[0]).set()
+	if from > 0 {
+		if k.set != 0 || was == 0 || !x.sets.only(was, k) {
+			return 0, 0, false
+		}
+		x.restroke(was, k, length-from)
+		x.trimmed.n, x.trimmed.s[0] = 1, newSpan(from, was)
+		x.cut(id, &x.trimmed)
+		return none, 0, true // nothing is where the end was
+	}
+	set, ok := x.restroke(was, k, length)
+	if !ok {
+		x.forget(id)
+		return none, 0, true
+	}
+	x.touch(r)
+	r.version.Add(1)
+	x.sets.take(set)
+	poke(&r.spans[0], uint64(newSpan(length, set)))
+	x.sets.release(was)
+	r.version.Add(1)
+	if set == 0 && x.trim(id) {
+		return none, 0, true
+	}
+	return id, length, true
+}
+
+// touch notes that a run was used.
+func (x *Index) touch(r *run) {
+	if used := peek32(&r.used); used&1 == 0 {
+		poke32(&r.used, used|1)
+	}
 }
 
 // restroke returns a set after a change, and counts what it means for the pod.
