@@ -31,10 +31,33 @@ func (x *Index) ApplyBatch(p Pod, sequence uint64, b *events.Batch) Verdict {
 	s.follows, s.sequence = true, sequence
 	rest := *contents
 	for i := range b.Events {
+		if i%warmAhead == 0 {
+			x.warmRemovals(b.Events[i:min(i+warmAhead, len(b.Events))])
+		}
 		rest = x.apply(s, &b.Events[i], rest)
 	}
 	x.expire()
 	return verdict
+}
+
+// warmAhead is how many events' names are looked at ahead of time. Engines tell of each block that they evict in an event of its own.
+const warmAhead = 32
+
+func (x *Index) warmRemovals(list []events.Event) {
+	if len(list) == 1 {
+		return
+	}
+	for pass := range 2 {
+		for i := range list {
+			if e := &list[i]; e.Kind != events.Removed || len(e.Hashes) != 1 {
+				continue
+			} else if pass == 0 {
+				x.names.warm(e.Hashes)
+			} else {
+				x.names.warmPlaces(e.Hashes)
+			}
+		}
+	}
 }
 
 // Apply applies one event, where there are no sequence numbers.
@@ -315,7 +338,10 @@ func (x *Index) remove(s *pod, e *events.Event) {
 		}
 	}
 	x.reserve(0)
-	x.names.warmPlaces(e.Hashes)
+	if len(e.Hashes) > 1 {
+		x.names.warm(e.Hashes)
+		x.names.warmPlaces(e.Hashes)
+	}
 	for _, h := range e.Hashes {
 		x.removeName(s, h, planes)
 	}

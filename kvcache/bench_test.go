@@ -307,9 +307,10 @@ func BenchmarkRestore(b *testing.B) {
 
 // replayStep is a request of a trace: the prompt that is asked for, and what its engine then says.
 type replayStep struct {
-	chain  []uint64
-	pod    Pod
-	events []events.Event
+	chain    []uint64
+	pod      Pod
+	sequence uint64
+	events   []events.Event
 }
 
 // replaySteps plays a trace on engines with room for 16,384 blocks each, which evict their least recently used blocks, the end of
@@ -317,8 +318,9 @@ type replayStep struct {
 func replaySteps(requests iter.Seq[[]uint64], pods, most int) (steps []replayStep, operations int) {
 	const capacity = 16_384
 	type cached struct {
-		recent list.List
-		at     map[uint64]*list.Element
+		recent   list.List
+		at       map[uint64]*list.Element
+		sequence uint64
 	}
 	engines := make([]cached, pods)
 	for i := range engines {
@@ -349,6 +351,9 @@ func replaySteps(requests iter.Seq[[]uint64], pods, most int) (steps []replaySte
 		for hit < len(names) && e.at[names[hit]] != nil {
 			hit++
 		}
+		for i := hit - 1; i >= 0; i-- { // what is in use is not evicted
+			e.recent.MoveToFront(e.at[names[i]])
+		}
 		for _, name := range names[hit:] {
 			if old := e.at[name]; old != nil {
 				e.recent.Remove(old)
@@ -378,6 +383,8 @@ func replaySteps(requests iter.Seq[[]uint64], pods, most int) (steps []replaySte
 				e.at[names[i]] = e.recent.PushFront(names[i])
 			}
 		}
+		e.sequence++
+		step.sequence = e.sequence
 		steps = append(steps, step)
 	}
 	return steps, operations
@@ -447,6 +454,8 @@ func BenchmarkTraceReplay(b *testing.B) {
 			steps, operations := replaySteps(requests, pods, 3000)
 			among := all(pods)
 			var m Matches
+			var stats Stats
+			var batch events.Batch
 			b.ReportAllocs()
 			t := newMeter(b)
 			for b.Loop() {
@@ -456,12 +465,15 @@ func BenchmarkTraceReplay(b *testing.B) {
 				for i := range steps {
 					s := &steps[i]
 					x.Match(s.chain, benchBlock, among, &m)
-					for k := range s.events {
-						x.Apply(s.pod, &s.events[k])
+					batch.Events = s.events
+					if x.ApplyBatch(s.pod, s.sequence, &batch) != Applied {
+						b.Fatal("not applied")
 					}
 				}
+				stats = x.Stats()
 			}
 			t.pause()
+			require.Zero(b, stats.Waiting+int(stats.Unknown+stats.Skipped+stats.Forgotten))
 			b.ReportMetric(float64(operations)*float64(b.N)/t.cpu.Seconds(), "blocks/cpu-s")
 			b.ReportMetric(float64(operations)*float64(b.N)/b.Elapsed().Seconds(), "blocks/s")
 		})

@@ -85,9 +85,8 @@ func (n *names) warm(list []uint64) {
 	n.seen = seen
 }
 
-// warmPlaces is warm for names that should be there: it looks at the places and their columns too.
+// warmPlaces goes on after warm, for names that should be there: it looks at their places and columns.
 func (n *names) warmPlaces(list []uint64) {
-	n.warm(list)
 	seen := uint64(0)
 	for _, name := range list {
 		shard, want := nameHash(name)
