@@ -21,9 +21,8 @@ var cores = map[string][]string{
 
 	"scheduling":           {},
 	"scheduling/condition": {"scheduling"},
-	"scheduling/config": {
-		"scheduling", "scheduling/condition", "scheduling/filter", "scheduling/picker", "scheduling/prefix", "scheduling/scorer", "kvcache/blockhash",
-	},
+	"scheduling/config": append(slices.Clone(indexMay), "scheduling", "scheduling/condition", "scheduling/filter", "scheduling/picker",
+		"scheduling/prefix", "scheduling/scorer", "kvcache"),
 	"scheduling/enginemetrics": {"scheduling"},
 	"scheduling/filter":        {"scheduling"},
 	"scheduling/scorer":        {"scheduling"},

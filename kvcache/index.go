@@ -54,7 +54,6 @@ type Stats struct {
 	Distinct, Runs int
 	// Waiting is the number of blocks whose parent is not known, or of which only the engine's hash is known.
 	Waiting int
-	Pods    int
 	// Bytes is the memory in use, MaxBytes its bound.
 	Bytes, MaxBytes int
 
@@ -85,6 +84,7 @@ type Index struct {
 	maxBytes int
 	fixed    int // bytes that do not grow
 
+	_            [128]byte  // what writers change is on cache lines of its own
 	mu           sync.Mutex // held by writers
 	pods         []pod
 	opened       int
@@ -215,7 +215,7 @@ func (x *Index) Stats() Stats {
 		s.Blocks += x.pods[i].blocks
 		s.Guesses += x.pods[i].guesses
 	}
-	s.Distinct, s.Waiting, s.Runs, s.Pods = x.distinct, x.waitingBlocks, x.freeRuns.taken(), x.opened
+	s.Distinct, s.Waiting, s.Runs = x.distinct, x.waitingBlocks, x.freeRuns.taken()
 	s.Bytes, s.MaxBytes = x.bytes(), x.maxBytes
 	return s
 }
@@ -241,7 +241,7 @@ func (x *Index) Inspect(p Pod, chain []uint64, dst []Block) []Block {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	at := place{run: none}
-	for i, h := range chain {
+	for _, h := range chain {
 		var b Block
 		if at.run == none || at.pos >= int(x.runs[at.run].length) || x.hash(&x.runs[at.run], at.pos) != h {
 			if id, ok := x.byFirst.get(h); ok {
@@ -262,7 +262,6 @@ func (x *Index) Inspect(p Pod, chain []uint64, dst []Block) []Block {
 			at.pos++
 		}
 		dst = append(dst, b)
-		_ = i
 	}
 	return dst
 }
