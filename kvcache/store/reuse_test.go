@@ -147,6 +147,7 @@ func TestPrefetchBeforeTheNextTurn(t *testing.T) {
 		p.Began("a")
 		p.Ended("c", []store.Key{key(4)})
 		time.Sleep(time.Hour) // it never comes back
+		synctest.Wait()
 		require.Contains(t, fetched, key(4))
 		st := p.Stats()
 		require.Equal(t, store.PrefetchStats{InTime: before.InTime + 1, TooLate: before.TooLate + 1, InVain: before.InVain + 1}, st)

@@ -17,32 +17,55 @@ func blocks(n int64) int64 { return (n + block - 1) / block * block }
 type buffer struct {
 	bytes []byte
 	attr  store.Attr
-	home  *sync.Pool
+	home  *buffers
 }
 
-// buffers keeps those that are not in use, by size. The collector frees them when memory is short.
-type buffers struct{ pools [64 * 8]sync.Pool }
+// buffers keeps some of those that are not in use. A sync.Pool would lose them with every collection, and large buffers make
+// collections frequent where the heap is small.
+type buffers struct {
+	mu   sync.Mutex
+	idle map[int][]*buffer // by size
+	kept int64             // bytes in idle
+}
+
+// maxIdle bounds the bytes that are kept.
+const maxIdle = 64 << 20
 
 // get returns a buffer of at least so many bytes, at most an eighth more, and whole blocks.
 func (p *buffers) get(size int64) *buffer {
 	shift := max(bits.Len64(uint64(max(size, 1)-1))-4, 12)
-	steps := (max(size, 1) + 1<<shift - 1) >> shift
-	pool := &p.pools[shift*8+int(steps-1)%8]
-	if b, ok := pool.Get().(*buffer); ok && int64(len(b.bytes)) == steps<<shift {
+	n := int((max(size, 1) + 1<<shift - 1) >> shift << shift)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if of := p.idle[n]; len(of) > 0 {
+		b := of[len(of)-1]
+		p.idle[n] = of[:len(of)-1]
+		p.kept -= int64(n)
 		return b
 	}
-	return newBuffer(int(steps<<shift), pool)
+	return &buffer{bytes: aligned(n), home: p}
 }
 
-func newBuffer(n int, home *sync.Pool) *buffer {
+// aligned makes memory that direct reads and writes can use.
+func aligned(n int) []byte {
 	raw := make([]byte, n+block)
 	skip := (block - int(uintptr(unsafe.Pointer(&raw[0]))%block)) % block
-	return &buffer{bytes: raw[skip : skip+n : skip+n], home: home}
+	return raw[skip : skip+n : skip+n]
 }
 
 func (b *buffer) free() {
 	b.attr = store.Attr{}
-	b.home.Put(b)
+	p := b.home
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.kept+int64(len(b.bytes)) > maxIdle {
+		return
+	}
+	if p.idle == nil {
+		p.idle = map[int][]*buffer{}
+	}
+	p.idle[len(b.bytes)] = append(p.idle[len(b.bytes)], b)
+	p.kept += int64(len(b.bytes))
 }
 
 // ReleasePage is called by the page that was read into the buffer.

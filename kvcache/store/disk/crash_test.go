@@ -80,7 +80,7 @@ func TestCrashes(t *testing.T) {
 		for _, machine := range []bool{false, true} {
 			t.Run(fmt.Sprintf("seed=%d/machine=%v", seed, machine), func(t *testing.T) {
 				steps := 0
-				for until := 0; until == 0 || until <= steps; until++ {
+				for until := 0; until == 0 || until <= steps; until += crashStride {
 					f := newFaulty()
 					f.until = until
 					p := workload(t, f, uint64(seed))

@@ -366,3 +366,42 @@ func TestQuotas(t *testing.T) {
 	}
 	require.ErrorIs(t, s.Put(t.Context(), small(99), make([]byte, 41_000), store.Attr{}), store.ErrQuota)
 }
+
+// Whatever writes fail, of pages, copies or footers, a Flush ends.
+func TestFlushAmongFailingWrites(t *testing.T) {
+	f := newFaulty()
+	writes := 0
+	f.before = func(op, name string) error {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		if op != "write" {
+			return nil
+		}
+		if writes++; writes%5 == 0 {
+			return syscall.EIO
+		}
+		return nil
+	}
+	s := openFaulty(t, f, crashOptions)
+	defer s.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	flushed := 0
+	for n := range 600 {
+		if err := s.Put(ctx, crashKey(n), crashValue(n, 0), store.Attr{}); err != nil {
+			require.True(t, errors.Is(err, syscall.EIO) || store.Refused(err), "%v", err)
+		}
+		if n%4 == 0 {
+			err := s.Flush(ctx)
+			require.NotErrorIs(t, err, context.DeadlineExceeded)
+			if err == nil {
+				flushed++
+			}
+		}
+		if p, err := s.Get(ctx, crashKey(n-n%3)); err == nil {
+			p.Release()
+		}
+	}
+	require.Positive(t, flushed)
+	require.Positive(t, s.Stats().CopiedBytes)
+}

@@ -325,7 +325,7 @@ func (s *Store) append(ctx context.Context, h *frame.Header, value []byte) error
 
 // roomy reports whether a record has room, if need be in the next segment, which then becomes the active one. The lock is held.
 func (s *Store) roomy(length int64, header int) bool {
-	if g := s.active; g != nil && !g.failed && g.fits(length, header) {
+	if g := s.active; g != nil && g.fits(length, header) {
 		return true
 	}
 	s.retire(&s.active)
@@ -383,11 +383,12 @@ func (s *Store) reserve(h *frame.Header, length int64, header int) (*segment, in
 	return g, offset, nil
 }
 
-// retire puts a segment up for sealing.
+// retire puts a segment up for sealing, which maintain does once nobody writes to it any more.
 func (s *Store) retire(which **segment) {
 	if *which != nil {
 		s.retired = append(s.retired, *which)
 		*which = nil
+		s.wake()
 	}
 }
 
@@ -405,7 +406,9 @@ func (s *Store) written(g *segment, h *frame.Header, offset int64, header []byte
 	g.coming -= entryPrefix + n
 	length := blocks(int64(n) + h.Bytes)
 	if err != nil {
-		g.failed = true
+		if g.failed = true; g == s.active {
+			s.retire(&s.active)
+		}
 		return
 	}
 	g.dirty = true

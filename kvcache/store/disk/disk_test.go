@@ -18,7 +18,7 @@ func TestConformance(t *testing.T) {
 		"buffered": {CapacityBytes: 8 << 20, SegmentBytes: 256 << 10, Buffered: true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			storetest.Run(t, storetest.Options{Forgets: true, Operations: 1500, New: func(t *testing.T) store.Store {
+			storetest.Run(t, storetest.Options{Forgets: true, Operations: 600, New: func(t *testing.T) store.Store {
 				o := o
 				o.Dir = t.TempDir()
 				s, err := Open(t.Context(), o)

@@ -21,7 +21,6 @@ type faulty struct {
 	steps  int                    // operations that change something, up to now
 	until  int                    // the step that the machine does not survive; 0 for none
 	before func(op, name string) error
-	space  int64 // that is left; 0 is without limit
 }
 
 type faultyFile struct {

@@ -67,7 +67,7 @@ func (d *directory) probe() bool {
 	}
 	defer os.Remove(name)
 	defer f.Close()
-	b := newBuffer(block, nil).bytes
+	b := aligned(block)
 	if _, err := f.WriteAt(b, 0); err != nil {
 		return false
 	}

@@ -226,43 +226,44 @@ func (s *Store) move(ctx context.Context, g *segment) (copied bool, err error) {
 	return copied, nil
 }
 
+// moveOne copies one record. A page that cannot be copied is dropped, or it would hold its segment for ever.
 func (s *Store) moveOne(from *segment, e *entry) error {
+	err := s.copyOne(from, e)
+	if err == nil || e.grave() {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	id := s.ids.ID(&e.header.Key)
+	if !s.here(id, from, e) {
+		return nil
+	}
+	s.forget(id, true)
+	if errors.Is(err, store.ErrCorrupt) {
+		s.stats.Corrupt++
+	} else {
+		s.stats.Evicted++
+	}
+	return nil
+}
+
+func (s *Store) copyOne(from *segment, e *entry) error {
 	b := s.bufs.get(e.length())
 	defer b.free()
 	r := record{segment: from.number, offset: e.offset, bytes: e.header.Bytes, header: uint32(e.size)}
 	if err := readRecord(from, &r, from.headers[e.at:e.at+e.size], b); err != nil {
-		if !errors.Is(err, store.ErrCorrupt) {
-			return err
-		}
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.stats.Corrupt++
-		if s.here(id, from, e) {
-			s.forget(id, true)
-		}
-		return nil
+		return err
 	}
 	s.mu.Lock()
 	to := s.copies
-	if to == nil || to.failed || !to.fits(e.length(), e.size) {
+	if to == nil || !to.fits(e.length(), e.size) {
 		s.retire(&s.copies)
 		s.mu.Unlock()
 		var err error
-		to, err = s.create()
-		s.mu.Lock()
-		if errors.Is(err, store.ErrFull) && !e.grave() {
-			// There is no room to move to, so the page itself has to make room.
-			if s.here(id, from, e) {
-				s.forget(id, true)
-				s.stats.Evicted++
-			}
-			err = nil
-		}
-		if to == nil {
-			s.mu.Unlock()
+		if to, err = s.create(); err != nil {
 			return err
 		}
+		s.mu.Lock()
 		s.copies = to
 	}
 	offset := to.end
@@ -274,6 +275,7 @@ func (s *Store) moveOne(from *segment, e *entry) error {
 	defer s.mu.Unlock()
 	if err != nil {
 		to.failed = true
+		s.retire(&s.copies)
 		return deviceError("write", to, err)
 	}
 	to.dirty = true
@@ -282,7 +284,7 @@ func (s *Store) moveOne(from *segment, e *entry) error {
 	s.stats.CopiedBytes += e.length()
 	at := len(to.headers) + entryPrefix
 	to.headers = appendEntry(to.headers, offset, b.bytes[:e.size])
-	if s.here(id, from, e) {
+	if id := s.ids.ID(&e.header.Key); s.here(id, from, e) {
 		r := s.index[id]
 		r.segment, r.offset, r.at = to.number, offset, uint32(at)
 		s.index[id] = r
@@ -314,13 +316,7 @@ func (s *Store) Flush(ctx context.Context) error {
 		}
 		return true
 	})
-	// Records after a hole are found by the footer only.
-	for _, which := range []**segment{&s.active, &s.copies} {
-		if *which != nil && (*which).failed {
-			s.retire(which)
-			s.wake()
-		}
-	}
+	// Records after a hole are found by the footer only, which is on its way.
 	if err == nil {
 		err = s.wait(ctx, func() bool {
 			for _, g := range s.segments {

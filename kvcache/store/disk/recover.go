@@ -122,7 +122,7 @@ func (s *Store) load(name string, number uint64) (*segment, error) {
 // scan finds the whole records at the start of a segment.
 func (s *Store) scan(g *segment) error {
 	g.headers, g.end = nil, 0
-	first := newBuffer(block, nil).bytes
+	first := aligned(block)
 	for g.end+block <= g.size {
 		if _, err := g.file.ReadAt(first, g.end); err != nil {
 			return err

@@ -120,7 +120,7 @@ func readFooter(f file, size int64) ([]byte, error) {
 	if size < 2*block || size%block != 0 {
 		return nil, fmt.Errorf("%w: segment of %d bytes", store.ErrCorrupt, size)
 	}
-	last := newBuffer(block, nil).bytes
+	last := aligned(block)
 	if _, err := f.ReadAt(last, size-block); err != nil {
 		return nil, err
 	}
@@ -128,7 +128,7 @@ func readFooter(f file, size int64) ([]byte, error) {
 	if !ok || n < 0 || n > size-block {
 		return nil, fmt.Errorf("%w: no footer", store.ErrCorrupt)
 	}
-	b := newBuffer(int(blocks(n)), nil).bytes
+	b := aligned(int(blocks(n)))
 	if _, err := f.ReadAt(b, size-block-blocks(n)); err != nil {
 		return nil, err
 	}

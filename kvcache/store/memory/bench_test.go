@@ -86,6 +86,7 @@ func BenchmarkGet(b *testing.B) {
 				keys[i] = key(i)
 			}
 			b.ReportAllocs()
+			b.ResetTimer()
 			b.RunParallel(func(pb *testing.PB) {
 				ctx := b.Context()
 				for n := 0; pb.Next(); n += 7 {

@@ -34,7 +34,7 @@ func open(t testing.TB, o Options) *Store {
 func TestConformance(t *testing.T) {
 	for _, k := range []evict.Kind{evict.LRU, evict.PrefixCost} {
 		t.Run(k.String(), func(t *testing.T) {
-			storetest.Run(t, storetest.Options{Forgets: true, MaxBytes: 700 << 10, Operations: 600, Seed: uint64(k), New: func(t *testing.T) store.Store {
+			storetest.Run(t, storetest.Options{Forgets: true, MaxBytes: 700 << 10, Operations: 400, Seed: uint64(k), New: func(t *testing.T) store.Store {
 				s, err := New(Options{CapacityBytes: minCapacity, Policy: k})
 				require.NoError(t, err)
 				return s
@@ -133,7 +133,7 @@ func TestSizesChange(t *testing.T) {
 	for n := range 100 {
 		require.NoError(t, s.Put(t.Context(), key(100_000+n), make([]byte, 900<<10), store.Attr{}), "page %d", n)
 	}
-	for n := range 2000 {
+	for n := range 800 {
 		size := []int{100, 5000, 70_000, 600_000}[n%4]
 		require.NoError(t, s.Put(t.Context(), key(200_000+n), make([]byte, size), store.Attr{}), "page %d", n)
 	}
@@ -209,7 +209,7 @@ func TestPinnedPagesAreAlwaysFound(t *testing.T) {
 	var all sync.WaitGroup
 	for range 2 {
 		all.Go(func() {
-			for i := range 30_000 {
+			for i := range 10_000 {
 				n := 1000 + i%9000
 				if s.Put(t.Context(), key(n), nil, store.Attr{}) != nil || s.Delete(t.Context(), key(n-3)) != nil {
 					t.Error("put or delete failed")
@@ -218,7 +218,7 @@ func TestPinnedPagesAreAlwaysFound(t *testing.T) {
 			}
 		})
 	}
-	for i := range 100_000 {
+	for i := range 30_000 {
 		p, err := s.Get(t.Context(), key(i%100))
 		if err != nil || p.Bytes()[0] != byte(i%100) {
 			t.Fatalf("page %d: %v", i%100, err)
@@ -309,7 +309,7 @@ func TestHeapStaysSmall(t *testing.T) {
 	s := open(t, Options{CapacityBytes: 128 << 20, Policy: evict.PrefixCost})
 	value := make([]byte, 256<<10)
 	pages := 0
-	for n := range 2000 {
+	for n := range 600 {
 		require.NoError(t, s.Put(t.Context(), key(n), value, store.Attr{}))
 	}
 	pages = int(s.Usage().Pages)
