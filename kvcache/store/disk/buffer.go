@@ -35,15 +35,23 @@ const maxIdle = 64 << 20
 func (p *buffers) get(size int64) *buffer {
 	shift := max(bits.Len64(uint64(max(size, 1)-1))-4, 12)
 	n := int((max(size, 1) + 1<<shift - 1) >> shift << shift)
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if of := p.idle[n]; len(of) > 0 {
-		b := of[len(of)-1]
-		p.idle[n] = of[:len(of)-1]
-		p.kept -= int64(n)
+	if b := p.take(n); b != nil {
 		return b
 	}
 	return &buffer{bytes: aligned(n), home: p}
+}
+
+func (p *buffers) take(n int) *buffer {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	of := p.idle[n]
+	if len(of) == 0 {
+		return nil
+	}
+	b := of[len(of)-1]
+	p.idle[n] = of[:len(of)-1]
+	p.kept -= int64(n)
+	return b
 }
 
 // aligned makes memory that direct reads and writes can use.
