@@ -57,7 +57,7 @@ func Policies() []Policy {
 		return p
 	}
 	return []Policy{
-		{"default", "the module's default: prefix affinity against prompt tokens and requests in flight, overload left out", func(e Env) (scheduling.Profile, error) {
+		{"default", "the module's default: the least cost in tokens of prefill, counting what is ahead, what is not cached and what is in flight", func(e Env) (scheduling.Profile, error) {
 			index, err := e.NewIndex()
 			return policy.Default(index), err
 		}},
