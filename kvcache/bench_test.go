@@ -92,19 +92,22 @@ func BenchmarkMatch(b *testing.B) {
 		var m Matches
 		b.Run(fmt.Sprintf("blocks=%d/pods=64/shared", blocks), func(b *testing.B) {
 			b.ReportAllocs()
+			t := newMeter(b)
 			for b.Loop() {
 				x.Match(shared, benchBlock, among, &m)
 			}
+			t.perOperation()
 			require.EqualValues(b, blocks, m.Blocks[63])
 		})
 		b.Run(fmt.Sprintf("blocks=%d/pods=64/private", blocks), func(b *testing.B) {
 			order := rand.New(rand.NewPCG(1, 1)).Perm(len(private))
 			b.ReportAllocs()
-			n := 0
+			t, n := newMeter(b), 0
 			for b.Loop() {
 				x.Match(private[order[n%len(order)]], benchBlock, among, &m)
 				n++
 			}
+			t.perOperation()
 			require.EqualValues(b, blocks, m.Blocks[order[(n-1)%len(order)]%64])
 		})
 	}
@@ -119,11 +122,12 @@ func BenchmarkMatchMiss(b *testing.B) {
 	among := all(64)
 	var m Matches
 	b.ReportAllocs()
-	n := 0
+	t, n := newMeter(b), 0
 	for b.Loop() {
 		x.Match(chains[n%len(chains)], benchBlock, among, &m)
 		n++
 	}
+	t.perOperation()
 }
 
 // meter is a benchmark's timer with the processor time beside it, which other processes on the machine change less.
@@ -142,6 +146,12 @@ func (m *meter) pause() {
 	now, _ := cputime.Used()
 	m.cpu += now - m.began
 	m.StopTimer()
+}
+
+// perOperation reports the processor time of an operation.
+func (m *meter) perOperation() {
+	m.pause()
+	m.ReportMetric(float64(m.cpu.Nanoseconds())/float64(m.N), "cpu-ns/op")
 }
 
 func (m *meter) resume() {
@@ -264,15 +274,16 @@ func BenchmarkRemovePod(b *testing.B) {
 	require.Zero(b, x.Stats().Forgotten)
 	own := benchEvents(benchPrompt(1e6, 512), 512)
 	b.ReportAllocs()
-	p := Pod{ID: 64}
+	p, t := Pod{ID: 64}, newMeter(b)
 	for b.Loop() {
-		b.StopTimer()
+		t.pause()
 		p.Generation++
 		require.NoError(b, x.Open(p, PodOptions{Model: "m"}))
 		x.Apply(p, &own[0])
-		b.StartTimer()
+		t.resume()
 		x.Close(p)
 	}
+	t.perOperation()
 }
 
 func BenchmarkRestore(b *testing.B) {

@@ -254,11 +254,12 @@ func BenchmarkApproximateMatch(b *testing.B) {
 			rng := rand.New(rand.NewPCG(1, 1))
 			order := rng.Perm(conversations)
 			b.ReportAllocs()
-			i := 0
+			t, i := newMeter(b), 0
 			for b.Loop() {
 				x.Cached(chains[order[i%conversations]], 16, among, depths)
 				i++
 			}
+			t.perOperation()
 		})
 	}
 }
