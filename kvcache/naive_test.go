@@ -28,7 +28,6 @@ type naivePod struct {
 	options  PodOptions
 	groups   []Group
 	held     map[naiveHold]int // copies
-	guessed  []uint64          // least recently used first
 	sequence uint64
 	follows  bool // sequence counts
 }
@@ -57,13 +56,6 @@ func (n *naive) open(p Pod, o PodOptions) {
 		n.pods[p.ID] = e
 	}
 	e.options = o
-	e.fit()
-}
-
-func (e *naivePod) fit() {
-	if over := len(e.guessed) - e.options.Capacity; over > 0 {
-		e.guessed = e.guessed[over:]
-	}
 }
 
 func (n *naive) close(p Pod) {
@@ -81,7 +73,6 @@ func (n *naive) lost(p Pod) {
 
 func (e *naivePod) clear() {
 	clear(e.held)
-	e.guessed = nil
 }
 
 func (n *naive) applyBatch(p Pod, sequence uint64, b *events.Batch) Verdict {
@@ -125,7 +116,6 @@ func (n *naive) apply(p Pod, ev *events.Event) {
 					e.held[hold]--
 				}
 			}
-			e.settle(n.requests(h))
 		}
 		return
 	}
@@ -149,13 +139,7 @@ func (n *naive) apply(p Pod, ev *events.Event) {
 	}
 	for _, h := range ev.Hashes {
 		e.held[naiveHold{h, tier, max(ev.Group, 0)}]++
-		e.settle(n.requests(h))
 	}
-}
-
-// settle ends guesses about blocks that an event speaks of.
-func (e *naivePod) settle(requests []uint64) {
-	e.guessed = slices.DeleteFunc(e.guessed, func(r uint64) bool { return slices.Contains(requests, r) })
 }
 
 func (e *naivePod) start(ev *events.Event) uint64 {
@@ -241,25 +225,7 @@ func (n *naive) holds(e *naivePod) map[naiveBlock]uint8 {
 			}
 		}
 	}
-	for _, r := range e.guessed {
-		for _, g := range append(e.groups, Group{ID: -1}) {
-			tiers[naiveBlock{g.ID, r}] |= 1 << Guessed
-		}
-	}
 	return tiers
-}
-
-func (n *naive) speculate(p Pod, chain []uint64) {
-	e := n.pod(p)
-	if e == nil {
-		return
-	}
-	chain = chain[:min(len(chain), e.options.Capacity)]
-	e.settle(chain)
-	for _, h := range slices.Backward(chain) {
-		e.guessed = append(e.guessed, h)
-	}
-	e.fit()
 }
 
 func (n *naive) match(chain []uint64, blockTokens int, among []uint64, m *Matches) {

@@ -62,18 +62,6 @@ func holderHash(plane int, pod uint32) uint64 {
 
 func (s *sets) record(id uint32) []uint64 { return s.words[int(id)*setUnit:] }
 
-// has tells whether a holder is in a set.
-func (s *sets) has(id uint32, plane int, pod uint32) bool {
-	if id == 0 {
-		return false
-	}
-	r := s.record(id)
-	shape := shape(r[setShape])
-	at, ok := shape.row(plane)
-	w := int(pod/64) - shape.low()
-	return ok && w >= 0 && w < shape.words() && r[at+w]>>(pod%64)&1 != 0
-}
-
 // planesOf returns the planes in which a set has a pod.
 func (s *sets) planesOf(id uint32, pod uint32) (planes uint32) {
 	if id == 0 {

@@ -91,13 +91,6 @@ func insert(entries []uint64, e uint64) {
 	atomic.StoreUint64(&entries[i], e)
 }
 
-// replace changes the number of a key.
-func (t *table) replace(key uint64, from, to uint32) {
-	entries := *t.current.Load()
-	i := t.at(key, from)
-	atomic.StoreUint64(&entries[i], entry(key, to))
-}
-
 // at returns where a key and its number are, which must be there.
 func (t *table) at(key uint64, number uint32) int {
 	entries, e := *t.current.Load(), entry(key, number)
