@@ -15,7 +15,8 @@
 //	curl 127.0.0.1:8000/sim/faults -d '{"status_rate":0.2,"slow_factor":3}'
 //
 // makes a fifth of the requests to that engine fail and the rest slow, until '{}' is posted. With
-// -time-scale 10 everything takes a tenth of the time. Interrupt it to stop: requests under way get
+// -time-scale 10 everything takes a tenth of the time. With -kv-events 127.0.0.1:5557
+// the engines publish their KV events over ZeroMQ as vLLM does, the first on that port; -kv-replay is where they replay them. Interrupt it to stop: requests under way get
 // -grace to finish.
 package main
 
@@ -38,6 +39,7 @@ import (
 
 	"github.com/inferloom/inferloom/internal/engine"
 	"github.com/inferloom/inferloom/internal/enginesim"
+	"github.com/inferloom/inferloom/kvcache/events"
 )
 
 func main() {
@@ -52,6 +54,8 @@ func main() {
 // config is what the flags say.
 type config struct {
 	addr    string
+	events  string // "" publishes none
+	replay  string
 	engines int
 	grace   time.Duration
 	sim     enginesim.Options
@@ -64,6 +68,8 @@ func parse(args []string, out io.Writer) (config, error) {
 	f := flag.NewFlagSet("modelserver", flag.ContinueOnError)
 	f.SetOutput(out)
 	f.StringVar(&c.addr, "addr", "127.0.0.1:8000", "address of the first engine; the others take the ports after it")
+	f.StringVar(&c.events, "kv-events", "", "address of the first engine's KV events; the others take the ports after it")
+	f.StringVar(&c.replay, "kv-replay", "", "address of the first engine's replay of KV events; the others take the ports after it")
 	f.IntVar(&c.engines, "engines", 1, "number of engines")
 	f.DurationVar(&c.grace, "grace", 5*time.Second, "time that requests under way have to finish at the end")
 	f.StringVar(&c.sim.Model, "model", "sim-8b", "name of the base model")
@@ -92,6 +98,9 @@ func parse(args []string, out io.Writer) (config, error) {
 	if c.engines < 1 {
 		return c, fmt.Errorf("-engines is %d, want at least 1", c.engines)
 	}
+	if c.replay != "" && c.events == "" {
+		return c, errors.New("-kv-replay needs -kv-events")
+	}
 	if adapters != "" {
 		c.sim.Adapters = strings.Split(adapters, ",")
 	}
@@ -107,23 +116,37 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	listeners, err := listen(c.addr, c.engines)
+	listeners, err := c.listen()
 	if err != nil {
 		return err
 	}
-	servers := make([]*server, len(listeners))
-	for i, l := range listeners {
-		sim, err := enginesim.New(c.sim)
-		if err != nil {
-			closeAll(listeners)
+	servers := make([]*server, len(listeners.http))
+	for i, l := range listeners.http {
+		s, o := &server{listener: l}, c.sim
+		if listeners.events != nil {
+			o.Events = events.NewPublisher(events.PublisherOptions{Topic: "kv@" + l.Addr().String() + "@" + o.Model})
+			s.publisher, s.events = o.Events, listeners.events[i]
+		}
+		if listeners.replay != nil {
+			s.replay = listeners.replay[i]
+		}
+		if s.sim, err = enginesim.New(o); err != nil {
+			listeners.close()
 			return err
 		}
-		servers[i] = &server{sim: sim, http: &http.Server{Handler: sim, ReadHeaderTimeout: 10 * time.Second}, listener: l}
+		s.http = &http.Server{Handler: s.sim, ReadHeaderTimeout: 10 * time.Second}
+		servers[i] = s
 	}
 
 	fmt.Fprintf(out, "SIMULATOR: no model is loaded, answers are invented, latencies are modelled (time scale %g)\n", c.sim.TimeScale)
-	for i, l := range listeners {
-		fmt.Fprintf(out, "engine %d serves %s on http://%s/v1\n", i, c.sim.Model, l.Addr())
+	for i, s := range servers {
+		fmt.Fprintf(out, "engine %d serves %s on http://%s/v1\n", i, c.sim.Model, s.listener.Addr())
+		if s.events != nil {
+			fmt.Fprintf(out, "engine %d publishes KV events on tcp://%s\n", i, s.events.Addr())
+		}
+		if s.replay != nil {
+			fmt.Fprintf(out, "engine %d replays KV events on tcp://%s\n", i, s.replay.Addr())
+		}
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -143,11 +166,13 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	return nil
 }
 
-// server is one engine with its listener.
+// server is one engine with its listeners.
 type server struct {
-	sim      *enginesim.Server
-	http     *http.Server
-	listener net.Listener
+	sim            *enginesim.Server
+	http           *http.Server
+	listener       net.Listener
+	publisher      *events.Publisher // nil publishes no KV events
+	events, replay net.Listener
 }
 
 // serve returns when ctx is done and what was under way has ended, or its grace has.
@@ -155,8 +180,15 @@ func (s *server) serve(ctx context.Context, grace time.Duration) error {
 	engineCtx, stopEngine := context.WithCancel(context.WithoutCancel(ctx))
 	var running sync.WaitGroup
 	running.Go(func() { _ = s.sim.Run(engineCtx) }) // fails only if called twice
-	failed := make(chan error, 1)
+	failed := make(chan error, 2)
 	running.Go(func() { failed <- s.http.Serve(s.listener) })
+	if s.publisher != nil {
+		running.Go(func() {
+			if err := s.publisher.Serve(engineCtx, s.events, s.replay); engineCtx.Err() == nil {
+				failed <- err
+			}
+		})
+	}
 
 	var err error
 	select {
@@ -173,15 +205,40 @@ func (s *server) serve(ctx context.Context, grace time.Duration) error {
 	return err
 }
 
+// listeners are those of all engines, in order; events and replay are nil where they are not wanted.
+type listeners struct{ http, events, replay []net.Listener }
+
+func (l *listeners) close() {
+	closeAll(l.http)
+	closeAll(l.events)
+	closeAll(l.replay)
+}
+
+func (c config) listen() (l listeners, err error) {
+	for _, kind := range []struct {
+		flag, addr string
+		to         *[]net.Listener
+	}{{"-addr", c.addr, &l.http}, {"-kv-events", c.events, &l.events}, {"-kv-replay", c.replay, &l.replay}} {
+		if kind.addr == "" && kind.flag != "-addr" {
+			continue
+		}
+		if *kind.to, err = listen(kind.addr, c.engines); err != nil {
+			l.close()
+			return l, fmt.Errorf("%s: %w", kind.flag, err)
+		}
+	}
+	return l, nil
+}
+
 // listen opens n consecutive ports from the address on, or any n if its port is 0.
 func listen(addr string, n int) ([]net.Listener, error) {
 	host, portText, err := net.SplitHostPort(addr)
 	if err != nil {
-		return nil, fmt.Errorf("-addr: %w", err)
+		return nil, err
 	}
 	port, err := strconv.Atoi(portText)
 	if err != nil || port < 0 || port > 65535 {
-		return nil, fmt.Errorf("-addr: port is %q, want a number up to 65535", portText)
+		return nil, fmt.Errorf("port is %q, want a number up to 65535", portText)
 	}
 	var listeners []net.Listener
 	for i := range n {

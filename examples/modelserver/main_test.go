@@ -12,6 +12,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
+
+	"github.com/inferloom/inferloom/kvcache/events"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -22,17 +24,19 @@ func TestServesUntilInterrupted(t *testing.T) {
 	out, in := io.Pipe()
 	ended := make(chan error, 1)
 	go func() {
-		ended <- run(ctx, strings.Fields("-addr 127.0.0.1:0 -engines 2 -model sim-8b -adapters sql -time-scale 100"), in)
+		ended <- run(ctx, strings.Fields("-addr 127.0.0.1:0 -engines 2 -model sim-8b -adapters sql -time-scale 100 -kv-events 127.0.0.1:0 -kv-replay 127.0.0.1:0"), in)
 		in.Close()
 	}()
 	lines := bufio.NewScanner(out)
 	require.True(t, lines.Scan())
 	require.Contains(t, lines.Text(), "SIMULATOR")
-	address := regexp.MustCompile(`http://\S+/v1`)
-	var urls []string
+	address := regexp.MustCompile(`(http|tcp)://\S+`)
+	var urls, publishers, replays []string
 	for range 2 {
-		require.True(t, lines.Scan())
-		urls = append(urls, address.FindString(lines.Text()))
+		for _, to := range []*[]string{&urls, &publishers, &replays} {
+			require.True(t, lines.Scan())
+			*to = append(*to, address.FindString(lines.Text()))
+		}
 	}
 	for _, url := range urls {
 		resp, err := http.Post(url+"/chat/completions", "application/json",
@@ -45,12 +49,27 @@ func TestServesUntilInterrupted(t *testing.T) {
 		require.True(t, strings.HasSuffix(string(b), "data: [DONE]\n\n"))
 	}
 
+	stored := make(chan uint32, 100)
+	sub, err := events.NewSubscriber(events.Options{Endpoint: publishers[1], Replay: replays[1]}, sink(stored))
+	require.NoError(t, err)
+	following, stop := context.WithCancel(ctx)
+	followed := make(chan error, 1)
+	go func() { followed <- sub.Run(following) }()
+	require.NotZero(t, <-stored, "the first token of what the second engine has cached")
+	stop()
+	<-followed
+
 	http.DefaultClient.CloseIdleConnections()
 	interrupt()
 	require.True(t, lines.Scan())
 	require.Equal(t, "stopped", lines.Text())
 	require.NoError(t, <-ended)
 }
+
+type sink chan uint32
+
+func (s sink) Apply(m *events.Message) { s <- m.Batch.Events[0].Tokens[0] }
+func (s sink) Lost(events.Loss)        {}
 
 func TestGraceIsBounded(t *testing.T) {
 	ctx, interrupt := context.WithCancel(t.Context())
@@ -86,6 +105,7 @@ func TestBadArguments(t *testing.T) {
 		{"stray argument", "serve", `unexpected argument "serve"`},
 		{"unknown flag", "-gpu 8", "not defined"},
 		{"engine options", "-addr 127.0.0.1:0 -blocks -4", "Blocks is -4"},
+		{"replay of nothing", "-kv-replay 127.0.0.1:0", "-kv-replay needs -kv-events"},
 		{"port taken", "-addr " + taken.Addr().String(), "engine 0"},
 	}
 	for _, tt := range tests {

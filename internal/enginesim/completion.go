@@ -177,7 +177,7 @@ func (a *answer) stream() error {
 	if err := flush(); err != nil {
 		return fmt.Errorf("streaming needs a connection that can flush: %w", err)
 	}
-	sse := newEvents(a)
+	sse := newWriter(a)
 	seen := 0
 	for {
 		p, cut, err := a.fetch(seen)
@@ -216,66 +216,66 @@ func (a *answer) stream() error {
 	}
 }
 
-// events writes the chunks of one stream. All of a chunk but its choice is the same each time.
-type events struct {
+// writer makes the chunks of one stream. All of a chunk but its choice is the same each time.
+type writer struct {
 	buf  []byte
 	head []byte // up to the value of "choices"
 	chat bool
 }
 
-func newEvents(a *answer) *events {
+func newWriter(a *answer) *writer {
 	object := "text_completion"
 	if a.g.chat {
 		object = "chat.completion.chunk"
 	}
 	model, _ := json.Marshal(a.g.model) // a string cannot fail
-	return &events{chat: a.g.chat, head: fmt.Appendf(nil,
+	return &writer{chat: a.g.chat, head: fmt.Appendf(nil,
 		`data: {"id":"%s","object":"%s","created":%d,"model":%s,"system_fingerprint":"%s","choices":`,
 		a.id(), object, a.created, model, simulator)}
 }
 
-func (e *events) take() []byte {
-	b := e.buf
-	e.buf = e.buf[:0]
+func (w *writer) take() []byte {
+	b := w.buf
+	w.buf = w.buf[:0]
 	return b
 }
 
-func (e *events) role() {
-	e.buf = append(e.buf, e.head...)
-	e.buf = append(e.buf, `[{"index":0,"delta":{"role":"assistant","content":""},"logprobs":null,"finish_reason":null}]}`+"\n\n"...)
+func (w *writer) role() {
+	w.buf = append(w.buf, w.head...)
+	w.buf = append(w.buf, `[{"index":0,"delta":{"role":"assistant","content":""},"logprobs":null,"finish_reason":null}]}`+"\n\n"...)
 }
 
 // text writes a piece of the answer, which holds nothing that JSON escapes.
-func (e *events) text(piece []byte, finish string) {
-	e.buf = append(e.buf, e.head...)
-	if e.chat {
-		e.buf = append(e.buf, `[{"index":0,"delta":{"content":"`...)
-		e.buf = append(e.buf, piece...)
-		e.buf = append(e.buf, `"}`...)
+func (w *writer) text(piece []byte, finish string) {
+	w.buf = append(w.buf, w.head...)
+	if w.chat {
+		w.buf = append(w.buf, `[{"index":0,"delta":{"content":"`...)
+		w.buf = append(w.buf, piece...)
+		w.buf = append(w.buf, `"}`...)
 	} else {
-		e.buf = append(e.buf, `[{"index":0,"text":"`...)
-		e.buf = append(e.buf, piece...)
-		e.buf = append(e.buf, '"')
+		w.buf = append(w.buf, `[{"index":0,"text":"`...)
+		w.buf = append(w.buf, piece...)
+		w.buf = append(w.buf, '"')
 	}
-	e.buf = append(e.buf, `,"logprobs":null,"finish_reason":`...)
+	w.buf = append(w.buf, `,"logprobs":null,"finish_reason":`...)
 	if finish == "" {
-		e.buf = append(e.buf, "null"...)
+		w.buf = append(w.buf, "null"...)
 	} else {
-		e.buf = append(e.buf, '"')
-		e.buf = append(e.buf, finish...)
-		e.buf = append(e.buf, '"')
+		w.buf = append(w.buf, '"')
+		w.buf = append(w.buf, finish...)
+		w.buf = append(w.buf, '"')
 	}
-	e.buf = append(e.buf, "}]}\n\n"...)
+	w.buf = append(w.buf, "}]}\n\n"...)
 }
 
-func (e *events) usage(u usage) {
+func (w *writer) usage(u usage) {
 	b, _ := json.Marshal(u) // plain integers cannot fail
-	e.buf = append(e.buf, e.head...)
-	e.buf = append(e.buf, `[],"usage":`...)
-	e.buf = append(e.buf, b...)
-	e.buf = append(e.buf, "}\n\n"...)
+	w.buf = append(w.buf, w.head...)
+	w.buf = append(w.buf, `[],"usage":`...)
+	w.buf = append(w.buf, b...)
+	w.buf = append(w.buf, "}\n\n"...)
 }
 
-func (e *events) done() {
-	e.buf = append(e.buf, "data: [DONE]\n\n"...)
+func (w *writer) done() {
+	w.buf = append(w.buf, "data: [DONE]\n\n"...)
 }

@@ -28,6 +28,12 @@
 // when the driver is awake, which at a high scale is every [Options.MinSleep]. Tokens of a stream
 // that are due together travel in one event, as vLLM merges those a client was too slow for.
 //
+// # Events
+//
+// With [Options.Events] set, what enters and leaves the prefix cache is published as vLLM publishes it: with tokens, parents,
+// adapter and salt, and before a client sees any effect. The hashes are the simulator's own, as those of an engine whose hash
+// algorithm nobody else can compute.
+//
 // # Faults
 //
 // [Server.SetFault], or POST /sim/faults with the same value as JSON, makes a share of the requests

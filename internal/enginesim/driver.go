@@ -15,7 +15,8 @@ var errStopped = errors.New("the simulated engine has stopped")
 // the server's lock.
 type stream struct {
 	id      uint64
-	tokens  []byte        // prompt and answer
+	tokens  []byte // prompt and answer
+	salt    string
 	limited bool          // the client set the number of tokens
 	ready   chan struct{} // holds one signal while there is something to fetch
 
@@ -74,7 +75,7 @@ func (s *Server) Run(ctx context.Context) error {
 // advance performs what is due and returns how long the driver can sleep.
 func (s *Server) advance() (sleep time.Duration, busy bool) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	defer s.unlock()
 	s.engine.Advance(s.simulated())
 	at, busy := s.engine.NextStep()
 	if !busy {
@@ -110,14 +111,14 @@ func (s *Server) stop() {
 // submit hands a request to the engine.
 func (s *Server) submit(r *generation) (*stream, error) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	defer s.unlock()
 	select {
 	case <-s.stopped:
 		return nil, errStopped
 	default:
 	}
 	s.nextID++
-	st := &stream{id: s.nextID, tokens: r.tokens, limited: r.limited, ready: make(chan struct{}, 1)}
+	st := &stream{id: s.nextID, tokens: r.tokens, salt: r.salt, limited: r.limited, ready: make(chan struct{}, 1)}
 	st.arrived = s.simulated()
 	s.streams[st.id] = st
 	err := s.engine.Submit(st.arrived, engine.Request{
@@ -156,7 +157,7 @@ func (s *Server) fetch(ctx context.Context, st *stream, seen int) (progress, err
 
 func (s *Server) cancel(st *stream) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	defer s.unlock()
 	s.engine.Cancel(s.simulated(), st.id)
 }
 
@@ -193,12 +194,35 @@ func (s *Server) hooks() engine.Hooks {
 		Removed: s.o.Removed,
 		Cleared: s.o.Cleared,
 	}
-	if s.o.Stored != nil {
-		h.Stored = func(b engine.StoredBlocks) {
-			size := s.engine.Options().BlockTokens * tokenBytes
-			tokens := s.streams[b.Request].tokens
-			s.o.Stored(StoredBlocks{StoredBlocks: b, Tokens: tokens[b.First*size : (b.First+len(b.Hashes))*size]})
+	if s.o.Stored != nil || s.o.Events != nil {
+		h.Stored = s.stored
+	}
+	if s.o.Events != nil {
+		h.Removed = func(at time.Duration, hashes []uint64) {
+			s.announcer.removed(hashes)
+			if s.o.Removed != nil {
+				s.o.Removed(at, hashes)
+			}
+		}
+		h.Cleared = func(at time.Duration) {
+			s.announcer.cleared()
+			if s.o.Cleared != nil {
+				s.o.Cleared(at)
+			}
 		}
 	}
 	return h
+}
+
+// stored adds to the engine's report of blocks what is in them.
+func (s *Server) stored(b engine.StoredBlocks) {
+	blockTokens := s.engine.Options().BlockTokens
+	size, st := blockTokens*tokenBytes, s.streams[b.Request]
+	with := StoredBlocks{StoredBlocks: b, Tokens: st.tokens[b.First*size : (b.First+len(b.Hashes))*size]}
+	if s.o.Events != nil {
+		s.announcer.stored(with, blockTokens, st.salt)
+	}
+	if s.o.Stored != nil {
+		s.o.Stored(with)
+	}
 }

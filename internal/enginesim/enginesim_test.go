@@ -7,8 +7,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -18,6 +20,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/inferloom/inferloom/internal/engine"
+	"github.com/inferloom/inferloom/kvcache/events"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -390,6 +393,87 @@ func TestBlockEvents(t *testing.T) {
 	require.Empty(t, cached)
 	require.Equal(t, 1, cleared)
 }
+
+// What is published is what the cache holds, with what the blocks are made of, and is out before a client has its answer.
+func TestPublishesEvents(t *testing.T) {
+	o := fast()
+	o.Engine.Blocks, o.Adapters = 16, []string{"sql"}
+	o.Events = events.NewPublisher(events.PublisherOptions{Topic: "kv@engine@base"})
+	held := map[uint64]events.Event{}
+	sink := sinkFunc(func(m *events.Message) {
+		for _, e := range m.Batch.Events {
+			require.True(t, e.Kind != events.Stored || e.Dense())
+			for i, h := range e.Hashes {
+				delete(held, h)
+				if e.Kind == events.Stored {
+					one := events.Event{Parent: e.Parent, HasParent: e.HasParent, Adapter: e.Adapter, Tokens: slices.Clone(e.Tokens[16*i : 16*(i+1)])}
+					if i > 0 {
+						one.Parent, one.HasParent = e.Hashes[i-1], true
+					} else {
+						one.Salt = e.Salt
+					}
+					held[h] = one
+				}
+			}
+			if e.Kind == events.Cleared {
+				clear(held)
+			}
+		}
+	})
+	live, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	replay, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	served := make(chan error, 1)
+	go func() { served <- o.Events.Serve(ctx, live, replay) }()
+	t.Cleanup(func() { cancel(); <-served })
+	// settle reads all that is published by now: replays need no subscription to be there in time.
+	settle := func() {
+		clear(held)
+		sub, err := events.NewSubscriber(events.Options{Endpoint: "tcp://" + live.Addr().String(), Replay: "tcp://" + replay.Addr().String()}, sink)
+		require.NoError(t, err)
+		ctx, cancel := context.WithCancel(t.Context())
+		ran := make(chan error, 1)
+		go func() { ran <- sub.Run(ctx) }()
+		require.Eventually(t, func() bool { return o.Events.Subscribers() == 1 }, 10*time.Second, time.Millisecond)
+		require.Eventually(t, func() bool { return sub.Health().Batches == o.Events.Published() }, 10*time.Second, time.Millisecond)
+		cancel()
+		<-ran
+		require.Eventually(t, func() bool { return o.Events.Subscribers() == 0 }, 10*time.Second, time.Millisecond)
+	}
+
+	s, url := serve(t, o)
+	post(t, url+"/v1/completions", M{"model": "base", "prompt": strings.Repeat("abcd", 40)})
+	post(t, url+"/v1/completions", M{"model": "base", "prompt": strings.Repeat("abcd", 40), "cache_salt": "tenant"})
+	post(t, url+"/v1/completions", M{"model": "sql", "prompt": strings.Repeat("abcd", 40), "cache_salt": "tenant"})
+	settle()
+	require.Len(t, held, s.Stats().BlocksCached)
+	roots := map[string]int{}
+	for _, e := range held {
+		if !e.HasParent {
+			roots[e.Adapter+"/"+e.Salt]++
+		} else {
+			require.Contains(t, held, e.Parent)
+		}
+		require.Equal(t, slices.Repeat([]uint32{0x64636261}, 8), e.Tokens[:8], "the answer begins in the third block")
+	}
+	require.Equal(t, map[string]int{"/": 1, "/tenant": 1, "sql/tenant": 1}, roots)
+
+	for i := range 5 {
+		post(t, url+"/v1/completions", M{"model": "base", "prompt": strings.Repeat(fmt.Sprintf("%04d", i), 40)})
+	}
+	settle()
+	require.Len(t, held, s.Stats().BlocksCached, "the old ones were evicted")
+	post(t, url+"/reset_prefix_cache", "")
+	settle()
+	require.Empty(t, held)
+}
+
+type sinkFunc func(*events.Message)
+
+func (f sinkFunc) Apply(m *events.Message) { f(m) }
+func (sinkFunc) Lost(events.Loss)          {}
 
 // The tests below run on a fake clock, so their times are exact.
 

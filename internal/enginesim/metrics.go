@@ -16,7 +16,7 @@ func (s *Server) serveMetrics(w http.ResponseWriter, _ *http.Request) {
 	page.labels = `engine="0",model_name="` + labelEscaper.Replace(s.o.Model) + `"`
 	s.mu.Lock()
 	s.writeMetrics(&page)
-	s.mu.Unlock()
+	s.unlock()
 	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
 	_, _ = w.Write(page.Bytes())
 }

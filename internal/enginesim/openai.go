@@ -21,6 +21,7 @@ const (
 // A generation is a request for a completion, understood.
 type generation struct {
 	model, adapter string
+	salt           string
 	tokens         []byte // prompt and answer
 	promptTokens   int
 	outputTokens   int
@@ -159,7 +160,8 @@ func (s *Server) plan(b *body, prompt []byte, limit *int, chat bool) (*generatio
 		return nil, badRequest("%v", err).about("max_tokens")
 	}
 	g.tokens = appendAnswer(prompt, g.outputTokens, s.o.Seed)
-	g.blocks = blockHashes(g.tokens, o.BlockTokens, namespace(s.o.Model, g.adapter, b.CacheSalt))
+	g.salt = b.CacheSalt
+	g.blocks = blockHashes(g.tokens, o.BlockTokens, namespace(s.o.Model, g.adapter, g.salt))
 	return g, nil
 }
 

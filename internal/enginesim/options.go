@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/inferloom/inferloom/internal/engine"
+	"github.com/inferloom/inferloom/kvcache/events"
 )
 
 // Options configure a Server. Only Model is required.
@@ -36,6 +37,10 @@ type Options struct {
 	Tokenizer Tokenizer
 	// Logger receives what goes wrong; nil discards it.
 	Logger *slog.Logger
+
+	// Events is told what enters and leaves the prefix cache, as vLLM publishes it: with tokens, adapter and salt. Who makes the
+	// publisher serves it. Nil publishes nothing.
+	Events *events.Publisher
 
 	// Stored, Removed and Cleared are called, if set, when the content of the prefix cache changes,
 	// in order and before any client sees the effect. They run inside the driver: they must be

@@ -21,17 +21,18 @@ type Server struct {
 	wake    chan struct{}
 	stopped chan struct{}
 
-	mu       sync.Mutex
-	engine   *engine.Engine
-	ran      bool
-	epoch    time.Time // of simulated time; zero before Run
-	real     time.Time // when simulated last looked at the clock
-	streams  map[uint64]*stream
-	nextID   uint64
-	metrics  metrics
-	fault    Fault
-	random   *rand.Rand
-	counters Counters
+	mu        sync.Mutex
+	engine    *engine.Engine
+	ran       bool
+	epoch     time.Time // of simulated time; zero before Run
+	real      time.Time // when simulated last looked at the clock
+	streams   map[uint64]*stream
+	nextID    uint64
+	metrics   metrics
+	announcer announcer
+	fault     Fault
+	random    *rand.Rand
+	counters  Counters
 }
 
 // Stats are the engine's and the server's own.
@@ -60,13 +61,14 @@ func New(o Options) (*Server, error) {
 		return nil, fmt.Errorf("enginesim options: %w", err)
 	}
 	s := &Server{
-		o:       o,
-		created: time.Now().Unix(),
-		wake:    make(chan struct{}, 1),
-		stopped: make(chan struct{}),
-		streams: map[uint64]*stream{},
-		metrics: newMetrics(),
-		random:  rand.New(rand.NewPCG(o.Seed, 0x5eed)),
+		o:         o,
+		created:   time.Now().Unix(),
+		wake:      make(chan struct{}, 1),
+		stopped:   make(chan struct{}),
+		streams:   map[uint64]*stream{},
+		metrics:   newMetrics(),
+		announcer: announcer{to: o.Events},
+		random:    rand.New(rand.NewPCG(o.Seed, 0x5eed)),
 	}
 	var err error
 	if s.engine, err = engine.New(0, o.Engine, s.hooks()); err != nil {
@@ -98,7 +100,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // Stats returns the state now.
 func (s *Server) Stats() Stats {
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	defer s.unlock()
 	return Stats{Stats: s.engineStats(), Counters: s.counters}
 }
 
@@ -154,7 +156,7 @@ func (s *Server) serveVersion(w http.ResponseWriter, _ *http.Request) {
 func (s *Server) serveReset(w http.ResponseWriter, _ *http.Request) {
 	s.mu.Lock()
 	done := s.engine.ResetPrefixCache(s.simulated())
-	s.mu.Unlock()
+	s.unlock()
 	if !done {
 		apiError{status: http.StatusConflict, kind: "Conflict", message: "blocks of the prefix cache are in use"}.write(w)
 		return
@@ -170,7 +172,7 @@ func (s *Server) available() *apiError {
 	default:
 	}
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	defer s.unlock()
 	s.engine.Advance(s.simulated())
 	if !s.engine.Ready() {
 		return unavailable("the simulated engine is starting")

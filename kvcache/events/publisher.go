@@ -85,6 +85,13 @@ func (q *peer) wants(topic string) bool {
 	return false
 }
 
+// Published counts the batches so far.
+func (p *Publisher) Published() uint64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.next
+}
+
 // Subscribers counts the connections that have subscribed to the topic.
 func (p *Publisher) Subscribers() int {
 	p.mu.Lock()
