@@ -93,7 +93,7 @@ func (l *Listener) follow(nc net.Conn, limit int) {
 				return
 			}
 		}
-		switch s.judge(sequence) {
+		switch s.judge(sequence, payload) {
 		case restart:
 			s.forget()
 		case gap:

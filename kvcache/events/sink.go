@@ -20,6 +20,14 @@ type Message struct {
 	Sequence uint64
 	Replayed bool
 	Batch    *Batch
+	Cursor   Cursor // behind this message
+}
+
+// Cursor is how far into a publisher's sequence something has been applied. Another subscriber goes on from it (Resume) and
+// can tell whether the publisher is still the same. The zero Cursor is before the beginning.
+type Cursor struct {
+	Next uint64 // sequence number of the first batch that is not applied
+	Last uint64 // XXH3 of the payload of the one before
 }
 
 // Topic is what a publisher calls itself: "kv@pod@model", or anything, or nothing, which is vLLM's default.

@@ -27,6 +27,7 @@ type stream struct {
 	caughtUp bool // a replay was read, so lower numbers are duplicates
 	live     bool // a live message was read
 	liveLast uint64
+	resumed  bool // behind this connection's messages, which then repeat what the cursor covers
 
 	mu     sync.Mutex
 	health Health
@@ -40,7 +41,7 @@ func (s *stream) note(f func(*Health)) {
 
 // connected begins a connection.
 func (s *stream) connected() {
-	s.caughtUp, s.live = false, false
+	s.caughtUp, s.live, s.resumed = false, false, false
 	s.note(func(h *Health) { h.Connected, h.Connections = true, h.Connections+1 })
 }
 
@@ -77,7 +78,7 @@ const (
 )
 
 // judge says how a live message relates to what was applied.
-func (s *stream) judge(sequence uint64) verdict {
+func (s *stream) judge(sequence uint64, payload []byte) verdict {
 	again := s.live && sequence <= s.liveLast // within a connection, numbers rise
 	s.live, s.liveLast = true, sequence
 	switch {
@@ -88,6 +89,10 @@ func (s *stream) judge(sequence uint64) verdict {
 	case sequence > s.next:
 		return gap
 	case s.caughtUp && !again:
+		return duplicate
+	case s.resumed && !again && sequence+1 < s.next:
+		return duplicate
+	case s.resumed && sequence+1 == s.next && xxh3.Hash(payload) == s.last:
 		return duplicate
 	}
 	return restart
@@ -107,13 +112,13 @@ func (s *stream) lost(l Loss) {
 
 // forget begins anew after a restart.
 func (s *stream) forget() {
-	s.have, s.next = false, 0
+	s.have, s.next, s.resumed = false, 0, false
 	s.lost(Loss{Cause: Restart})
 }
 
 // apply decodes a payload and hands it on. A topic of nil is that of the message before.
 func (s *stream) apply(topic []byte, sequence uint64, payload []byte, replayed bool) {
-	s.have, s.next, s.last = true, sequence+1, xxh3.Hash(payload)
+	s.have, s.next, s.last, s.resumed = true, sequence+1, xxh3.Hash(payload), false
 	if topic != nil && s.message.Topic.Name != string(topic) {
 		s.message.Topic = ParseTopic(string(topic))
 	}
@@ -127,6 +132,7 @@ func (s *stream) apply(topic []byte, sequence uint64, payload []byte, replayed b
 		return
 	}
 	s.message.Sequence, s.message.Replayed, s.message.Batch = sequence, replayed, b
+	s.message.Cursor = Cursor{s.next, s.last}
 	s.sink.Apply(&s.message)
 }
 

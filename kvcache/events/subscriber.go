@@ -122,6 +122,14 @@ func NewSubscriber(o Options, sink Sink) (*Subscriber, error) {
 	return s, nil
 }
 
+// Resume makes the subscriber go on from a cursor. It may be called before Run, or by the sink. Before Run is right if there is
+// a replay endpoint: a replay brings what has happened since, and proves that the publisher is the one that the cursor is of.
+// Without one, the sink is to take the cursor during a call of Apply, from somebody who goes on reading meanwhile: the connection's
+// batches that the cursor covers already are then passed over, and none is missing between the two.
+func (s *Subscriber) Resume(c Cursor) {
+	s.have, s.next, s.last, s.resumed = c.Next > 0, c.Next, c.Last, c.Next > 0
+}
+
 // Health is safe for concurrent use.
 func (s *Subscriber) Health() Health {
 	s.mu.Lock()
@@ -213,7 +221,7 @@ func (s *Subscriber) receive(ctx context.Context, parts [][]byte) error {
 	if err != nil {
 		return err
 	}
-	v := s.judge(sequence)
+	v := s.judge(sequence, payload)
 	if v == restart {
 		s.forget()
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"github.com/zeebo/xxh3"
 	"go.uber.org/goleak"
 
 	"github.com/inferloom/inferloom/kvcache/events/internal/zmtp"
@@ -320,4 +321,93 @@ func TestNobodyThere(t *testing.T) {
 	require.Contains(t, fmt.Sprint(s.Health().Problems()), "refused")
 	cancel()
 	require.ErrorIs(t, <-done, context.Canceled)
+}
+
+// From a cursor, a subscriber goes on without a gap and without doing anything twice, and sees if the publisher is another one.
+func TestResume(t *testing.T) {
+	e := start(t, PublisherOptions{}, "127.0.0.1:0", "127.0.0.1:0")
+	e.publish(1, 2, 3)
+	o := Options{Endpoint: "tcp://" + e.live, Replay: "tcp://" + e.replay, MinBackoff: time.Millisecond}
+	run := func(s *Subscriber) (stop func()) {
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { defer close(done); _ = s.Run(ctx) }()
+		return func() { cancel(); <-done }
+	}
+	var cursor Cursor
+	first := newCollector()
+	s, err := NewSubscriber(o, tee{first, func(m *Message) { cursor = m.Cursor }})
+	require.NoError(t, err)
+	stop := run(s)
+	first.expect(t, "r0", "r1", "r2")
+	stop()
+	require.Equal(t, uint64(3), cursor.Next)
+
+	e.publish(4, 5)
+	c := newCollector()
+	s, err = NewSubscriber(o, c)
+	require.NoError(t, err)
+	s.Resume(cursor)
+	stop = run(s)
+	c.expect(t, "r3", "r4")
+	stop()
+
+	c = newCollector()
+	s, err = NewSubscriber(o, c)
+	require.NoError(t, err)
+	s.Resume(Cursor{Next: 3, Last: cursor.Last + 1})
+	stop = run(s)
+	c.expect(t, "lost restart 0", "r0", "r1", "r2", "r3", "r4")
+	stop()
+}
+
+// tee looks at messages before a collector does.
+type tee struct {
+	*collector
+	look func(*Message)
+}
+
+func (s tee) Apply(m *Message) {
+	s.look(m)
+	s.collector.Apply(m)
+}
+
+// Without a replay, a sink that waits for somebody else's cursor passes over what that covers.
+func TestResumeFromSink(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		last uint64 // hash of the last payload covered; 0: the right one
+		want []string
+	}{
+		{"same publisher", 0, []string{"0", "3", "4"}},
+		{"another one", 1, []string{"0", "lost restart 0", "2", "3", "4"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var s *Subscriber
+			c := newCollector()
+			payload := func(n uint64) []byte {
+				return Append(nil, &Batch{Rank: -1, Events: []Event{{Kind: Removed, Hashes: []uint64{n}, Group: -1}}}, Maps)
+			}
+			last := tt.last
+			if last == 0 {
+				last = xxh3.Hash(payload(2))
+			}
+			s, err := NewSubscriber(Options{Endpoint: "tcp://127.0.0.1:1"}, tee{c, func(m *Message) {
+				if m.Sequence == 0 {
+					s.Resume(Cursor{Next: 3, Last: last})
+				}
+			}})
+			require.NoError(t, err)
+			s.connected()
+			for n := range uint64(5) {
+				require.NoError(t, s.receive(t.Context(), [][]byte{nil, binary.BigEndian.AppendUint64(nil, n), payload(n)}))
+			}
+			c.expect(t, tt.want...)
+			s.connected() // numbers below the cursor are another publisher's, once the connection is
+			s.Resume(Cursor{Next: 9})
+			s.connected()
+			require.NoError(t, s.receive(t.Context(), [][]byte{nil, make([]byte, 8), payload(0)}))
+			c.expect(t, "lost restart 0", "0")
+		})
+	}
 }
