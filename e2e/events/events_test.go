@@ -183,8 +183,11 @@ func TestVLLM(t *testing.T) {
 		out, err := exec.Command(python, "../engine/model.py", model).CombinedOutput()
 		require.NoError(t, err, "%s", out)
 	}
+	adapter := filepath.Join(t.TempDir(), "sql")
+	out, err := exec.Command(python, "adapter.py", model, adapter).CombinedOutput()
+	require.NoError(t, err, "%s", out)
 	port, replay := freePorts(t)
-	engine := run(t, "answer ", python, "engine.py", model, fmt.Sprint(port), fmt.Sprint(replay))
+	engine := run(t, "answer ", python, "engine.py", model, adapter, fmt.Sprint(port), fmt.Sprint(replay), "sha256_cbor")
 	sub, s := follow(t, port, replay, "kv@")
 	scheme, err := blockhash.NewVLLM(blockhash.VLLMOptions{Algorithm: "sha256_cbor", Seed: os.Getenv("PYTHONHASHSEED"), Tagged: true})
 	require.NoError(t, err)
@@ -212,13 +215,17 @@ func TestVLLM(t *testing.T) {
 		prompts = append(prompts, p)
 	}
 	served, hits := 0, 0
-	serve := func(tokens []uint32, salt string) []uint32 {
+	serve := func(tokens []uint32, salt string, lora bool) []uint32 {
 		t.Helper()
-		line, err := json.Marshal(map[string]any{"tokens": tokens, "salt": salt})
+		line, err := json.Marshal(map[string]any{"tokens": tokens, "salt": salt, "adapter": lora})
 		require.NoError(t, err)
 		var state blockhash.State
 		predicted := 0
-		for _, h := range scheme.Append(nil, &state, &blockhash.Prompt{Tokens: tokens, BlockTokens: block, Salt: salt}) {
+		prompt := blockhash.Prompt{Tokens: tokens, BlockTokens: block, Salt: salt}
+		if lora {
+			prompt.Adapter, prompt.AdapterPath = "sql", adapter
+		}
+		for _, h := range scheme.Append(nil, &state, &prompt) {
 			if !held[h] || predicted+block >= len(tokens) { // vLLM computes at least one token
 				break
 			}
@@ -229,7 +236,7 @@ func TestVLLM(t *testing.T) {
 			Tokens []uint32
 		}
 		require.NoError(t, json.Unmarshal([]byte(engine.ask(string(line))), &answer))
-		assert.Equal(t, answer.Cached, predicted, "prompt of %d tokens, salt %q", len(tokens), salt)
+		assert.Equal(t, answer.Cached, predicted, "prompt of %d tokens, salt %q, adapter %v", len(tokens), salt, lora)
 		served++
 		if predicted > 0 {
 			hits++
@@ -238,19 +245,23 @@ func TestVLLM(t *testing.T) {
 		// All whole blocks of prompt and answer are held now, save the last token, which has no KV yet.
 		whole := append(append([]uint32(nil), tokens...), answer.Tokens...)
 		state = blockhash.State{}
-		for i, h := range scheme.Append(nil, &state, &blockhash.Prompt{Tokens: whole[:len(whole)-1], BlockTokens: block, Salt: salt}) {
-			assert.True(t, held[h], "block %d of %d tokens, salt %q", i, len(whole), salt)
+		prompt.Tokens = whole[:len(whole)-1]
+		for i, h := range scheme.Append(nil, &state, &prompt) {
+			assert.True(t, held[h], "block %d of %d tokens, salt %q, adapter %v", i, len(whole), salt, lora)
 		}
 		return whole
 	}
-	for _, salt := range []string{"", "tenant-a", ""} {
+	for _, of := range []struct {
+		salt string
+		lora bool
+	}{{"", false}, {"tenant-a", false}, {"", true}, {"tenant-a", true}, {"", false}, {"", true}} {
 		for _, p := range prompts {
-			serve(p, salt)
+			serve(p, of.salt, of.lora)
 		}
 	}
 	conversation := prompts[2]
 	for range 4 {
-		conversation = append(serve(conversation, "tenant-b"), 7, 8, 9, 10, 11)
+		conversation = append(serve(conversation, "tenant-b", true), 7, 8, 9, 10, 11)
 	}
 	h := sub.Health()
 	t.Logf("%d prompts, %d with hits; %d batches of %d events; %+v", served, hits, h.Batches, h.Events, h)
