@@ -23,6 +23,7 @@ var cores = map[string][]string{
 	"scheduling/condition": {"scheduling"},
 	"scheduling/config": append(slices.Clone(indexMay), "scheduling", "scheduling/condition", "scheduling/filter", "scheduling/picker",
 		"scheduling/prefix", "scheduling/scorer", "kvcache"),
+	"scheduling/engineevents":  append(slices.Clone(followMay), "kvcache/follow", "scheduling", "scheduling/prefix"),
 	"scheduling/enginemetrics": {"scheduling"},
 	"scheduling/filter":        {"scheduling"},
 	"scheduling/scorer":        {"scheduling"},
@@ -37,6 +38,9 @@ var cores = map[string][]string{
 	"kvcache":                 indexMay,
 	"kvcache/blockhash":       {},
 	"kvcache/events":          {"kvcache/events/internal/zmtp"},
+	"kvcache/follow":          followMay,
+	"kvcache/indexserver":     append(slices.Clone(followMay), "kvcache/follow"),
+	"kvcache/redisindex":      {"kvcache/events", "kvcache/events/internal/zmtp"},
 	"kvcache/store":           {"kvcache/events", "kvcache/events/internal/zmtp", "accel"},
 	"kvcache/store/disk":      levelsMay,
 	"kvcache/store/evict":     {},
@@ -74,6 +78,9 @@ var levelsMay = []string{
 // indexMay is what the KV index may depend on.
 var indexMay = []string{"kvcache/blockhash", "kvcache/events", "kvcache/events/internal/zmtp"}
 
+// followMay is what those depend on who follow engines into the index of what they hold.
+var followMay = append(slices.Clone(indexMay), "kvcache")
+
 // libraries may be imported by cores.
 var libraries = []string{"github.com/zeebo/xxh3", "github.com/klauspost/cpuid/v2", "github.com/sony/gobreaker/v2", "go.yaml.in/yaml/v3"}
 
@@ -84,7 +91,7 @@ var leaves = map[string][]string{
 	"github.com/envoyproxy":                   nil,
 	"k8s.io":                                  nil,
 	"sigs.k8s.io":                             nil,
-	"github.com/redis":                        {"kvcache/store/redis"},
+	"github.com/redis":                        {"kvcache/store/redis", "kvcache/redisindex"},
 	"github.com/minio":                        {"kvcache/store/s3"},
 	"github.com/prometheus":                   nil,
 	"go.opentelemetry.io":                     nil,
