@@ -103,7 +103,6 @@ type walk struct {
 	at      int
 	holders []Holder
 	index   map[string]int // into holders
-	alive   int            // holders that have held every block so far
 	seen    []bool         // by holder: holds the current block
 }
 
