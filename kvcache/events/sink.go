@@ -71,6 +71,7 @@ type Loss struct {
 // Health is what a Subscriber has seen since it was made.
 type Health struct {
 	Connected   bool
+	CaughtUp    bool // the replay, if there is one, has been asked since the connection was made
 	Connections uint64
 	Batches     uint64
 	Events      uint64

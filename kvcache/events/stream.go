@@ -42,7 +42,7 @@ func (s *stream) note(f func(*Health)) {
 // connected begins a connection.
 func (s *stream) connected() {
 	s.caughtUp, s.live, s.resumed = false, false, false
-	s.note(func(h *Health) { h.Connected, h.Connections = true, h.Connections+1 })
+	s.note(func(h *Health) { h.Connected, h.CaughtUp, h.Connections = true, false, h.Connections+1 })
 }
 
 // liveFrames reads a live message: topic, sequence number, payload. A publisher without a topic sends an empty one.

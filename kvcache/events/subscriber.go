@@ -204,6 +204,7 @@ func (s *Subscriber) once(ctx context.Context) (connected bool, err error) {
 	s.connected()
 	s.o.Logger.Info("kv events: connected", "endpoint", s.o.Endpoint)
 	s.catchUp(ctx, 0)
+	s.note(func(h *Health) { h.CaughtUp = true })
 	for {
 		parts, err := c.Read()
 		if err != nil {

@@ -27,6 +27,8 @@ type Engine struct {
 	Revision string
 	// BlockTokens is the block size expected: events with another are a problem. 0 expects none.
 	BlockTokens int
+	// Store says that it is no engine but a store that engines read: it is not asked for prompts.
+	Store bool
 	// Capacity is how many blocks Index.Speculate may believe that it holds.
 	Capacity int
 }

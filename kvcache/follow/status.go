@@ -13,6 +13,8 @@ type Health struct {
 	// Subscriber is the connection's part.
 	Subscriber events.Health
 	Cursor     events.Cursor
+	// Topic is that of the last batch that told one.
+	Topic events.Topic
 	// LastEvent is when the last batch was applied, by this process's clock; zero if none was.
 	LastEvent time.Time
 	// Lag is how long the last batch had been under way, by the clocks of both sides.
@@ -44,6 +46,7 @@ type Hits struct {
 type status struct {
 	seen     bool
 	started  uint64
+	topic    events.Topic
 	last     time.Time
 	lag      time.Duration
 	degraded time.Time
@@ -62,6 +65,9 @@ func (s *status) note(m *events.Message, e *Engine, now time.Time) {
 		s.seen, s.started = true, m.Sequence
 	}
 	s.last = now
+	if m.Topic.Name != "" {
+		s.topic = m.Topic
+	}
 	if at := m.Batch.Time; at > 0 && at < 1e11 && !m.Replayed {
 		s.lag = now.Sub(time.Unix(0, int64(at*1e9)))
 	}
@@ -98,7 +104,7 @@ func (d *feed) health() Health {
 	defer d.mu.Unlock()
 	s := &d.status
 	return Health{
-		Engine: d.engine, Subscriber: d.sub.Health(), Cursor: d.cursor, LastEvent: s.last, Lag: s.lag, Degraded: s.degraded,
+		Engine: d.engine, Subscriber: d.sub.Health(), Cursor: d.cursor, Topic: s.topic, LastEvent: s.last, Lag: s.lag, Degraded: s.degraded,
 		Clears: s.clears, Cause: s.cause, Started: s.started, OtherRank: s.otherRank, Hits: s.hits,
 	}
 }
@@ -128,6 +134,9 @@ func (f *Follower) Found(engine string, predicted, found int) {
 		h.Misses = 0
 	}
 }
+
+// Ready reports whether the engine is connected, and what its replay had has been read.
+func (h *Health) Ready() bool { return h.Subscriber.Connected && h.Subscriber.CaughtUp }
 
 // suspicious is how many requests running without a predicted hit, of which the engine found some cached, are a problem.
 const suspicious = 20

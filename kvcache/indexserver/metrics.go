@@ -9,6 +9,9 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/inferloom/inferloom/kvcache"
+	"github.com/inferloom/inferloom/kvcache/follow"
 )
 
 // bounds are the upper bounds of the buckets of a request's duration, in seconds.
@@ -128,5 +131,81 @@ func (p *page) requests(s *routes) {
 		}
 		p.sample("request_duration_seconds_sum", time.Duration(r.nanos.Load()).Seconds(), "path", r.path)
 		p.sample("request_duration_seconds_count", float64(total), "path", r.path)
+	}
+}
+
+func (s *Server) metrics(w http.ResponseWriter, _ *http.Request) {
+	var p page
+	p.requests(&s.routes)
+	p.index(s.o.Index.Stats())
+	p.engines(s.o.Follower.Health(), s.o.Now())
+	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+	_, _ = w.Write(p.Bytes()) // the client is gone: nobody to tell
+}
+
+func (p *page) index(s kvcache.Stats) {
+	for _, m := range []struct {
+		name, kind, help string
+		value            float64
+	}{
+		{"blocks", "gauge", "Blocks held, once for each pod that holds them.", float64(s.Blocks)},
+		{"guessed_blocks", "gauge", "Blocks that pods are believed to hold before any event says so.", float64(s.Guesses)},
+		{"distinct_blocks", "gauge", "Different blocks.", float64(s.Distinct)},
+		{"waiting_blocks", "gauge", "Blocks whose parent or tokens are not known.", float64(s.Waiting)},
+		{"runs", "gauge", "Pieces that the blocks are stored in.", float64(s.Runs)},
+		{"pods", "gauge", "Open pods.", float64(s.Pods)},
+		{"bytes", "gauge", "Memory in use.", float64(s.Bytes)},
+		{"max_bytes", "gauge", "Bound of the memory.", float64(s.MaxBytes)},
+		{"stored_blocks_total", "counter", "Blocks that events have stored.", float64(s.Stored)},
+		{"removed_blocks_total", "counter", "Blocks that events have removed.", float64(s.Removed)},
+		{"spliced_blocks_total", "counter", "Blocks whose parent appeared later.", float64(s.Spliced)},
+		{"unknown_removals_total", "counter", "Removals of blocks that the pod was not known to hold.", float64(s.Unknown)},
+		{"skipped_blocks_total", "counter", "Stored blocks that could not be placed.", float64(s.Skipped)},
+		{"late_events_total", "counter", "Events for pods that were closed.", float64(s.Late)},
+		{"forgotten_blocks_total", "counter", "Blocks that gave way to others.", float64(s.Forgotten)},
+	} {
+		p.one(m.name, m.kind, m.help, m.value)
+	}
+}
+
+func (p *page) engines(all []follow.Health, now time.Time) {
+	flag := func(on bool) float64 {
+		if on {
+			return 1
+		}
+		return 0
+	}
+	for _, m := range []struct {
+		name, kind, help string
+		value            func(*follow.Health) (v float64, ok bool)
+	}{
+		{"engine_connected", "gauge", "1 while an engine's events are connected to.", func(h *follow.Health) (float64, bool) { return flag(h.Subscriber.Connected), true }},
+		{"engine_degraded", "gauge", "1 while blocks may be claimed that are gone.", func(h *follow.Health) (float64, bool) { return flag(!h.Degraded.IsZero()), true }},
+		{"engine_last_event_age_seconds", "gauge", "Time since the last batch.", func(h *follow.Health) (float64, bool) {
+			return now.Sub(h.LastEvent).Seconds(), !h.LastEvent.IsZero()
+		}},
+		{"engine_lag_seconds", "gauge", "How long the last batch was under way, by both clocks.", func(h *follow.Health) (float64, bool) {
+			return h.Lag.Seconds(), !h.LastEvent.IsZero()
+		}},
+		{"engine_batches_total", "counter", "Batches applied.", func(h *follow.Health) (float64, bool) { return float64(h.Subscriber.Batches), true }},
+		{"engine_events_total", "counter", "Events in them.", func(h *follow.Health) (float64, bool) { return float64(h.Subscriber.Events), true }},
+		{"engine_replayed_batches_total", "counter", "Batches fetched from the replay endpoint.", func(h *follow.Health) (float64, bool) { return float64(h.Subscriber.Replayed), true }},
+		{"engine_missed_batches_total", "counter", "Batches lost for good.", func(h *follow.Health) (float64, bool) { return float64(h.Subscriber.Missed), true }},
+		{"engine_gaps_total", "counter", "Times that batches were lost.", func(h *follow.Health) (float64, bool) { return float64(h.Subscriber.Gaps), true }},
+		{"engine_restarts_total", "counter", "Restarts seen.", func(h *follow.Health) (float64, bool) { return float64(h.Subscriber.Restarts), true }},
+		{"engine_clears_total", "counter", "Times that all of an engine's blocks were forgotten.", func(h *follow.Health) (float64, bool) { return float64(h.Clears), true }},
+		{"engine_malformed_events_total", "counter", "Events left out as a field was wrong.", func(h *follow.Health) (float64, bool) { return float64(h.Subscriber.Malformed), true }},
+		{"engine_wrong_block_size_total", "counter", "Events of another block size than expected.", func(h *follow.Health) (float64, bool) { return float64(h.Subscriber.WrongBlockSize), true }},
+		{"engine_predicted_tokens_total", "counter", "Cached tokens predicted for requests that were compared.", func(h *follow.Health) (float64, bool) { return float64(h.Hits.Predicted), true }},
+		{"engine_found_tokens_total", "counter", "Cached tokens that the engine then found.", func(h *follow.Health) (float64, bool) { return float64(h.Hits.Found), true }},
+		{"engine_problems", "gauge", "Problems that /workers names.", func(h *follow.Health) (float64, bool) { return float64(len(h.Problems())), true }},
+	} {
+		p.family(m.name, m.kind, m.help)
+		for i := range all {
+			if v, ok := m.value(&all[i]); ok {
+				k := workerOf(all[i].Engine)
+				p.sample(m.name, v, "model", k.Model, "tenant", k.tenant, "instance", k.instance, "rank", strconv.Itoa(k.Rank))
+			}
+		}
 	}
 }

@@ -121,9 +121,33 @@ type query struct {
 	Tokens []uint32 `json:"token_ids"`
 	Salt   *string  `json:"cache_salt"`
 
-	Rolling []uint64 `json:"seq_hashes"`   // Mooncake: each stands for its block and all before
-	Older   []uint64 `json:"block_hash"`   // its earlier drafts' name for the same
-	Local   []uint64 `json:"block_hashes"` // Dynamo: each stands for its block alone
+	Rolling hashes64 `json:"seq_hashes"`   // Mooncake
+	Older   hashes64 `json:"block_hash"`   // its earlier drafts
+	Local   hashes64 `json:"block_hashes"` // Dynamo
+}
+
+// hashes64 are numbers of 64 bits, with a sign or without.
+type hashes64 []uint64
+
+func (h *hashes64) UnmarshalJSON(b []byte) error {
+	var numbers []json.Number
+	if err := json.Unmarshal(b, &numbers); err != nil {
+		return err
+	}
+	*h = make(hashes64, len(numbers))
+	for i, n := range numbers {
+		u, err := strconv.ParseUint(string(n), 10, 64)
+		if err != nil {
+			var signed int64
+			signed, err = strconv.ParseInt(string(n), 10, 64)
+			u = uint64(signed)
+		}
+		if err != nil {
+			return fmt.Errorf("hash %d: %.30s is no number of 64 bits", i, n)
+		}
+		(*h)[i] = u
+	}
+	return nil
 }
 
 func (q *query) salt() string {
