@@ -105,8 +105,8 @@ func (c *counter) Apply(m *Message) {
 
 func (c *counter) Lost(Loss) {}
 
-// BenchmarkIngest reads batches that are on their way already from a loopback connection, decodes them and hands them to a sink.
-func BenchmarkIngest(b *testing.B) {
+// BenchmarkReceive reads batches that are on their way already from a loopback connection, decodes them and hands them to a sink.
+func BenchmarkReceive(b *testing.B) {
 	for _, perBatch := range []int{1, 10} {
 		b.Run(fmt.Sprintf("events=%d", perBatch), func(b *testing.B) {
 			batch := Batch{}
