@@ -1,7 +1,7 @@
 """Runs vLLM with KV events on: engine.py MODEL_FOLDER ADAPTER_FOLDER EVENTS_PORT REPLAY_PORT HASH_ALGORITHM
 
-Reads one prompt a line from stdin, {"tokens": [...], "salt": "...", "adapter": true}, and answers each with a line that starts
-with "answer ": {"cached": tokens found in the prefix cache, "tokens": those generated}. {"reset": true} empties the cache.
+Reads one prompt a line from stdin, {"tokens": [...], "salt": "...", "adapter": true, "generate": 40}, and answers each with a
+line that starts with "answer ": {"cached": tokens found in the prefix cache, "tokens": those generated}. {"reset": true} empties the cache.
 """
 
 import json
@@ -28,7 +28,6 @@ def main(model, adapter, port, replay, algorithm):
         ),
     )
     print("answer", json.dumps({"version": vllm.__version__}), flush=True)
-    sampling = vllm.SamplingParams(max_tokens=40, ignore_eos=True, temperature=0)
     for line in sys.stdin:
         request = json.loads(line)
         if request.get("reset"):
@@ -38,6 +37,7 @@ def main(model, adapter, port, replay, algorithm):
         if request.get("salt"):
             prompt["cache_salt"] = request["salt"]
         lora = LoRARequest("sql", 1, adapter) if request.get("adapter") else None
+        sampling = vllm.SamplingParams(max_tokens=request.get("generate", 40), ignore_eos=True, temperature=0)
         result = engine.generate([prompt], sampling, use_tqdm=False, lora_request=lora)[0]
         print("answer", json.dumps({"cached": result.num_cached_tokens, "tokens": list(result.outputs[0].token_ids)}), flush=True)
 

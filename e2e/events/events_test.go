@@ -98,7 +98,7 @@ func (s *sink) Apply(m *events.Message) {
 
 func (s *sink) Lost(l events.Loss) { s.lost <- l }
 
-func follow(t *testing.T, port, replay int, topic string) (*events.Subscriber, *sink) {
+func subscribe(t *testing.T, port, replay int, topic string) (*events.Subscriber, *sink) {
 	t.Helper()
 	s := &sink{events: make(chan events.Event, 1<<16), lost: make(chan events.Loss, 100)}
 	sub, err := events.NewSubscriber(events.Options{
@@ -141,7 +141,7 @@ func TestLibzmq(t *testing.T) {
 			}
 			p := start()
 			p.ask("lose 5000")
-			sub, s := follow(t, port, replay, "kv@")
+			sub, s := subscribe(t, port, replay, "kv@")
 			expect := func(from, to uint64) {
 				t.Helper()
 				for i := from; i < to; i++ {
@@ -188,7 +188,7 @@ func TestVLLM(t *testing.T) {
 	require.NoError(t, err, "%s", out)
 	port, replay := freePorts(t)
 	engine := run(t, "answer ", python, "engine.py", model, adapter, fmt.Sprint(port), fmt.Sprint(replay), "sha256_cbor")
-	sub, s := follow(t, port, replay, "kv@")
+	sub, s := subscribe(t, port, replay, "kv@")
 	scheme, err := blockhash.NewVLLM(blockhash.VLLMOptions{Algorithm: "sha256_cbor", Seed: os.Getenv("PYTHONHASHSEED"), Tagged: true})
 	require.NoError(t, err)
 
