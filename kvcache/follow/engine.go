@@ -52,7 +52,8 @@ func (e *Engine) pod() kvcache.PodOptions {
 	return kvcache.PodOptions{Name: e.Name, Model: e.Model, Revision: e.Revision, Capacity: e.Capacity}
 }
 
-func (e *Engine) check() error {
+// Validate reports every problem with an engine.
+func (e *Engine) Validate() error {
 	var errs []error
 	if e.Name == "" {
 		errs = append(errs, errors.New("Name is empty"))
@@ -62,6 +63,10 @@ func (e *Engine) check() error {
 	}
 	if e.Rank < 0 {
 		errs = append(errs, fmt.Errorf("Rank: %d is negative", e.Rank))
+	}
+	_, err := events.NewSubscriber(events.Options{Endpoint: e.Endpoint, Replay: e.Replay, BlockTokens: e.BlockTokens}, &feed{})
+	if err != nil {
+		errs = append(errs, err)
 	}
 	if len(errs) > 0 {
 		return fmt.Errorf("engine %q: %w", e.Name, errors.Join(errs...))

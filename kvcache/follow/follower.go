@@ -165,13 +165,12 @@ func (f *Follower) sorted() []*feed {
 }
 
 func (f *Follower) newFeed(e Engine) (*feed, error) {
-	d := &feed{f: f, engine: e}
-	err := e.check()
-	sub, subErr := f.subscriber(&e, d)
-	if subErr != nil {
-		err = errors.Join(err, fmt.Errorf("engine %q: %w", e.Name, subErr))
+	if err := e.Validate(); err != nil {
+		return nil, err
 	}
-	d.sub = sub
+	d := &feed{f: f, engine: e}
+	var err error
+	d.sub, err = f.subscriber(&e, d)
 	return d, err
 }
 
