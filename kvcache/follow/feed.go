@@ -2,6 +2,7 @@ package follow
 
 import (
 	"context"
+	"io"
 	"sync"
 
 	"github.com/inferloom/inferloom/kvcache/events"
@@ -166,4 +167,9 @@ func (d *feed) close() {
 	defer d.mu.Unlock()
 	d.closed = true
 	d.f.o.Index.Close(d.engine.Pod)
+	if c, ok := d.also.(io.Closer); ok {
+		if err := c.Close(); err != nil {
+			d.f.o.Logger.Warn("kv index: closing what is told as well", "engine", d.engine.Name, "error", err)
+		}
+	}
 }

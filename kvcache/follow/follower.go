@@ -26,7 +26,7 @@ type Options struct {
 	// Hold holds all events back until Join or Release, of the engines that are there by then.
 	Hold bool
 	// Also, if set, returns a sink that is told the same of an engine, just after the index; nil is none. It is called
-	// whenever an engine begins to be followed.
+	// whenever an engine begins to be followed. A sink that is an io.Closer is closed when the engine no longer is.
 	Also func(Engine) events.Sink
 
 	Logger *slog.Logger     // nil logs nothing

@@ -18,8 +18,8 @@ type worker struct {
 	instance, tenant string
 }
 
-// nameOf is what the index calls a rank of an instance: Mooncake's key for it.
-func nameOf(instance, tenant string, rank int) string {
+// EngineName is what the service calls a rank of an instance: Mooncake's key for it.
+func EngineName(instance, tenant string, rank int) string {
 	return instance + "|" + tenant + "|" + strconv.Itoa(rank)
 }
 
@@ -57,7 +57,7 @@ func (s *Server) register(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	e := follow.Engine{
-		Name: nameOf(string(q.Instance), q.tenant(), q.rank()), Endpoint: q.Endpoint, Replay: q.Replay, Rank: q.rank(),
+		Name: EngineName(string(q.Instance), q.tenant(), q.rank()), Endpoint: q.Endpoint, Replay: q.Replay, Rank: q.rank(),
 		Model: q.model(), Adapter: q.Adapter, Salt: q.salt(), BlockTokens: q.BlockSize, Store: strings.EqualFold(q.Type, store),
 	}
 	s.mu.Lock()

@@ -34,16 +34,25 @@ type Health struct {
 	LastError       error
 }
 
-// Open begins a new generation of a pod, which holds nothing yet. Writes end when the context does.
+// Open begins a new generation of a pod, which holds nothing yet. If Redis does not answer, that is done with the first batch.
+// Writes end when the context does.
 func (x *Index) Open(ctx context.Context, model, pod string) (*Pod, error) {
 	if err := errors.Join(checkName("model", model), checkName("pod", pod)); err != nil {
 		return nil, err
 	}
 	p := &Pod{index: x, ctx: ctx, model: model, name: pod}
 	if err := p.begin(); err != nil {
-		return nil, err
+		p.stale = true
+		p.note(func(h *Health) { h.Failures++; h.LastError = err })
 	}
 	return p, nil
+}
+
+// Close takes the pod out of the index.
+func (p *Pod) Close() error {
+	ctx, cancel := context.WithTimeout(p.ctx, p.index.o.Timeout)
+	defer cancel()
+	return p.index.Remove(ctx, p.model, p.name)
 }
 
 // begin gives the pod a number that no pod has ever had.

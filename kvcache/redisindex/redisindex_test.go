@@ -107,7 +107,7 @@ func TestMatch(t *testing.T) {
 	require.Equal(t, 2, match(t, x, chain...)["a"].Blocks)
 	b.Lost(events.Loss{Cause: events.Gap})
 	require.NotContains(t, match(t, x, chain...), "b")
-	require.NoError(t, x.Remove(t.Context(), "m", "a"))
+	require.NoError(t, a.Close())
 	require.Empty(t, match(t, x, chain...))
 	_, err = x.Open(t.Context(), "m", "a")
 	require.NoError(t, err)
