@@ -64,5 +64,5 @@ validity:
 	$(VLLM)/bin/python e2e/engine/install.py
 	d=$$(mktemp -d) && $(VLLM)/bin/python e2e/token/real.py --models $$d && \
 	  E2E_VLLM=$(VLLM)/bin/python RENDER_MODELS=$$d go test -tags e2e -count=1 -timeout 20m -v ./e2e/render
-	E2E_VLLM_PYTHON=$(VLLM)/bin/python go test -tags e2e -count=1 -run VLLM -v ./e2e/events
+	E2E_VLLM_PYTHON=$(VLLM)/bin/python go test -tags e2e -count=1 -timeout 20m -run 'VLLM|Index' -v ./e2e/events
 	E2E_PYTHON=$(VLLM)/bin/python go test -tags e2e -count=1 -timeout 40m -v ./e2e/engine

@@ -475,6 +475,35 @@ type sinkFunc func(*events.Message)
 func (f sinkFunc) Apply(m *events.Message) { f(m) }
 func (sinkFunc) Lost(events.Loss)          {}
 
+// A router that makes the same pseudo-tokens can tell an engine's blocks from its events.
+func TestPseudoTokens(t *testing.T) {
+	o := fast()
+	var cached []uint32
+	o.Stored = func(b StoredBlocks) { cached = appendIDs(cached, b.Tokens) }
+	_, url := serve(t, o)
+	chat, err := json.Marshal(M{"model": "base", "messages": chatOf(strings.Repeat("hello ", 50), "yes", "and?"), "max_tokens": 1})
+	require.NoError(t, err)
+	ids, err := Pseudo{}.AppendChat(t.Context(), []uint32{7}, chat)
+	require.NoError(t, err)
+	_, b := post(t, url+"/v1/chat/completions", string(chat))
+	require.Equal(t, decode(t, b).Usage.PromptTokens, len(ids)-1)
+	require.NotEmpty(t, cached)
+	require.Equal(t, ids[1:1+len(cached)], cached)
+
+	text := `{"model":"base","prompt":"` + strings.Repeat("some other text ", 20) + `","max_tokens":1}`
+	cached = nil
+	ids, err = Pseudo{}.AppendCompletion(t.Context(), nil, []byte(text))
+	require.NoError(t, err)
+	post(t, url+"/v1/completions", text)
+	require.Equal(t, ids[:len(cached)], cached)
+	for _, bad := range []string{"", "{}", `{"messages":[{}]}`} {
+		_, err = Pseudo{}.AppendChat(t.Context(), nil, []byte(bad))
+		require.Error(t, err)
+		_, err = Pseudo{}.AppendCompletion(t.Context(), nil, []byte(bad))
+		require.Error(t, err)
+	}
+}
+
 // The tests below run on a fake clock, so their times are exact.
 
 // simulate runs a server inside a bubble; do calls it without a network.

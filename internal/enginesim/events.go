@@ -1,7 +1,6 @@
 package enginesim
 
 import (
-	"encoding/binary"
 	"time"
 
 	"github.com/inferloom/inferloom/kvcache/events"
@@ -19,9 +18,7 @@ func (a *announcer) stored(b StoredBlocks, blockTokens int, salt string) {
 		Kind: events.Stored, Medium: "GPU", BlockTokens: blockTokens, Group: -1, Adapter: b.Adapter,
 		Hashes: append([]uint64(nil), b.Hashes...), Parent: b.Parent, HasParent: b.First > 0,
 	}
-	for at := 0; at < len(b.Tokens); at += tokenBytes {
-		e.Tokens = append(e.Tokens, binary.LittleEndian.Uint32(b.Tokens[at:]))
-	}
+	e.Tokens = appendIDs(e.Tokens, b.Tokens)
 	if b.Adapter != "" {
 		for i := range e.Hashes {
 			e.Extras = append(e.Extras, events.Extra{Block: i, Kind: events.AdapterName, Value: b.Adapter})

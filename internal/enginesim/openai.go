@@ -69,6 +69,26 @@ func (s *Server) parseChat(w http.ResponseWriter, r *http.Request) (*generation,
 	if bad != nil {
 		return nil, bad
 	}
+	prompt, bad := b.render()
+	if bad != nil {
+		return nil, bad
+	}
+	if s.o.Tokenizer != nil {
+		ids, err := s.o.Tokenizer.AppendChat(r.Context(), nil, data)
+		if err != nil {
+			return nil, badRequest("%v", err)
+		}
+		prompt = appendTokens(nil, ids)
+	}
+	limit := b.MaxTokens
+	if b.MaxCompletionTokens != nil {
+		limit = b.MaxCompletionTokens
+	}
+	return s.plan(&b.body, prompt, limit, true)
+}
+
+// render returns the pseudo-tokens of a chat.
+func (b *chatBody) render() ([]byte, *apiError) {
 	if len(b.Messages) == 0 {
 		return nil, badRequest("messages: want at least one").about("messages")
 	}
@@ -86,19 +106,7 @@ func (s *Server) parseChat(w http.ResponseWriter, r *http.Request) (*generation,
 		}
 		prompt = appendMessage(prompt, m.Role, content)
 	}
-	prompt = appendText(prompt, "<|assistant|>")
-	if s.o.Tokenizer != nil {
-		ids, err := s.o.Tokenizer.AppendChat(r.Context(), nil, data)
-		if err != nil {
-			return nil, badRequest("%v", err)
-		}
-		prompt = appendTokens(nil, ids)
-	}
-	limit := b.MaxTokens
-	if b.MaxCompletionTokens != nil {
-		limit = b.MaxCompletionTokens
-	}
-	return s.plan(&b.body, prompt, limit, true)
+	return appendText(prompt, "<|assistant|>"), nil
 }
 
 func (s *Server) parseText(w http.ResponseWriter, r *http.Request) (*generation, *apiError) {

@@ -1,7 +1,10 @@
 package enginesim
 
 import (
+	"context"
 	"encoding/binary"
+	"encoding/json"
+	"errors"
 
 	"github.com/zeebo/xxh3"
 )
@@ -67,4 +70,41 @@ func blockHashes(tokens []byte, blockTokens int, seed uint64) []uint64 {
 // namespace is the seed of a chain: prompts of different models, adapters or salts share no block.
 func namespace(model, adapter, salt string) uint64 {
 	return xxh3.HashString(model + "\x00" + adapter + "\x00" + salt)
+}
+
+// Pseudo makes the pseudo-tokens of prompts as a Server without a Tokenizer does, for a router that is to know what it caches. It
+// is a gateway.Tokenizer.
+type Pseudo struct{}
+
+// AppendChat appends the ids of the prompt of a request to /v1/chat/completions.
+func (Pseudo) AppendChat(_ context.Context, dst []uint32, body []byte) ([]uint32, error) {
+	var b chatBody
+	if err := json.Unmarshal(body, &b); err != nil {
+		return nil, err
+	}
+	prompt, bad := b.render()
+	if bad != nil {
+		return nil, errors.New(bad.message)
+	}
+	return appendIDs(dst, prompt), nil
+}
+
+// AppendCompletion appends the ids of the prompt of a request to /v1/completions.
+func (Pseudo) AppendCompletion(_ context.Context, dst []uint32, body []byte) ([]uint32, error) {
+	var b textBody
+	if err := json.Unmarshal(body, &b); err != nil {
+		return nil, err
+	}
+	prompt, err := promptTokens(b.Prompt)
+	if err != nil {
+		return nil, err
+	}
+	return appendIDs(dst, prompt), nil
+}
+
+func appendIDs(dst []uint32, prompt []byte) []uint32 {
+	for at := 0; at < len(prompt); at += tokenBytes {
+		dst = append(dst, binary.LittleEndian.Uint32(prompt[at:]))
+	}
+	return dst
 }
