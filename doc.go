@@ -31,8 +31,9 @@
 // # What is cached where
 //
 // Package [github.com/inferloom/inferloom/kvcache] is an index of which engine holds which KV blocks in which tier; scheduling/prefix
-// connects a scheduler to it. kvcache/events follows what engines say of their caches, and kvcache/blockhash names blocks as
-// they do.
+// connects a scheduler to it. kvcache/events reads what engines say of their caches, and kvcache/blockhash names blocks as
+// they do; kvcache/follow and scheduling/engineevents keep an index in step with a fleet, and kvcache/indexserver answers other
+// routers from it.
 //
 // # Tiers
 //

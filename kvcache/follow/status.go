@@ -143,7 +143,9 @@ const suspicious = 20
 
 // Problems names what an operator should look at, one sentence each; none if all is well.
 func (h *Health) Problems() []string {
-	out := h.Subscriber.Problems()
+	s := h.Subscriber
+	s.NoTopic = 0 // here the connection tells whose events they are
+	out := s.Problems()
 	add := func(format string, args ...any) { out = append(out, fmt.Sprintf(format, args...)) }
 	if h.Started > 0 && h.Subscriber.Replayed == 0 {
 		add("events were first seen at batch %d: what was cached before is not known (give the engine a replay endpoint)", h.Started)
