@@ -14,6 +14,8 @@ import (
 	"github.com/inferloom/inferloom/gateway/proxy"
 	"github.com/inferloom/inferloom/internal/engine"
 	"github.com/inferloom/inferloom/internal/enginesim"
+	"github.com/inferloom/inferloom/kvcache"
+	"github.com/inferloom/inferloom/kvcache/follow"
 	"github.com/inferloom/inferloom/scheduling"
 	"github.com/inferloom/inferloom/scheduling/enginemetrics"
 )
@@ -43,6 +45,7 @@ type clusterOptions struct {
 	profile   scheduling.Profile
 	listener  net.Listener // the gateway's; nil means one on a free port of loopback
 	logger    *slog.Logger
+	index     *kvcache.Index // the profile's, to be kept in step with the engines' KV events; nil follows none
 }
 
 // cluster is simulated engines with a gateway in front, each behind HTTP.
@@ -51,6 +54,8 @@ type cluster struct {
 	pool    *scheduling.Pool
 	engines map[string]*enginesim.Server // by endpoint ID
 	proxy   *proxy.Proxy
+
+	follower *follow.Follower // nil without an index
 
 	servers []*http.Server
 	cancel  context.CancelFunc
@@ -78,7 +83,7 @@ func startCluster(o clusterOptions) (_ *cluster, err error) {
 			return nil, err
 		}
 	}
-	handler, err := c.gateway(endpoints, o)
+	handler, err := c.gateway(ctx, endpoints, o)
 	if err != nil {
 		o.listener.Close()
 		return nil, err
@@ -98,6 +103,13 @@ func (c *cluster) startEngine(ctx context.Context, id string, o clusterOptions) 
 	options := enginesim.Options{
 		Engine: fleetEngine(), Model: model, TimeScale: o.timeScale, Seed: o.seed, Logger: o.logger,
 	}
+	var labels map[string]string
+	if o.index != nil {
+		var err error
+		if labels, err = c.publish(ctx, &options); err != nil {
+			return scheduling.Endpoint{}, err
+		}
+	}
 	sim, err := enginesim.New(options)
 	if err != nil {
 		return scheduling.Endpoint{}, err
@@ -110,7 +122,7 @@ func (c *cluster) startEngine(ctx context.Context, id string, o clusterOptions) 
 	c.running.Go(func() { _ = sim.Run(ctx) }) // fails only if it ran before
 	c.serve(l, sim)
 	return scheduling.Endpoint{
-		ID: id, Address: l.Addr().String(), Model: model,
+		ID: id, Address: l.Addr().String(), Model: model, Labels: labels,
 		BlockTokens: options.Engine.BlockTokens, CacheBlocks: options.Engine.Blocks,
 	}, nil
 }
@@ -119,7 +131,7 @@ func (c *cluster) startEngine(ctx context.Context, id string, o clusterOptions) 
 const explainEvery = 20
 
 // gateway assembles pool, scheduler, brain and proxy, with a page about them: this is all that it takes.
-func (c *cluster) gateway(endpoints []scheduling.Endpoint, o clusterOptions) (http.Handler, error) {
+func (c *cluster) gateway(ctx context.Context, endpoints []scheduling.Endpoint, o clusterOptions) (http.Handler, error) {
 	pool, err := scheduling.NewPool(scheduling.PoolOptions{Endpoints: endpoints})
 	if err != nil {
 		return nil, err
@@ -132,7 +144,15 @@ func (c *cluster) gateway(endpoints []scheduling.Endpoint, o clusterOptions) (ht
 	if err != nil {
 		return nil, err
 	}
-	brain, err := gateway.NewBrain(gateway.BrainOptions{Scheduler: scheduler, Observer: live, ExplainEvery: explainEvery})
+	options := gateway.BrainOptions{Scheduler: scheduler, Observer: live, ExplainEvery: explainEvery}
+	if o.index != nil { // prompts and events must speak of the same tokens
+		if err := c.follow(ctx, o.index, pool); err != nil {
+			return nil, err
+		}
+		options.Tokenizers = map[string]gateway.Tokenizer{model: enginesim.Pseudo{}}
+		options.Observer = finder{live, c.follower}
+	}
+	brain, err := gateway.NewBrain(options)
 	if err != nil {
 		return nil, err
 	}

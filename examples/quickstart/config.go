@@ -20,6 +20,7 @@ type config struct {
 	engines   int
 	seed      uint64
 	timeScale float64
+	kvEvents  bool
 	serve     bool
 	addr      string
 }
@@ -34,6 +35,7 @@ func parse(args []string, stderr io.Writer) (config, error) {
 	f.IntVar(&c.engines, "engines", 8, "number of simulated engines; the rate of generated chats grows with it")
 	f.Uint64Var(&c.seed, "seed", 1, "determines the generated chats and the answers")
 	f.Float64Var(&c.timeScale, "timescale", 20, "simulated seconds in a real one")
+	f.BoolVar(&c.kvEvents, "kv-events", false, "compare as well with a gateway that knows from the engines' KV events what they hold")
 	f.BoolVar(&c.serve, "serve", false, "go on serving the prefix-aware gateway after the comparison, until interrupted")
 	f.StringVar(&c.addr, "addr", ":8080", "address of the gateway with -serve")
 	err := f.Parse(args)

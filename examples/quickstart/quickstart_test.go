@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -14,12 +15,15 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
 	"github.com/inferloom/inferloom/examples/internal/program"
+	"github.com/inferloom/inferloom/kvcache"
+	"github.com/inferloom/inferloom/scheduling/policy"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -67,6 +71,43 @@ func TestGeneratedChats(t *testing.T) {
 	assert.Greater(t, base.PrefixHitRatio, 0.0)
 	assert.Greater(t, aware.PrefixHitRatio, 1.2*base.PrefixHitRatio)
 	assert.Contains(t, stderr.String(), "SIMULATED")
+}
+
+// A gateway that knows from events what engines hold is right about what they then find.
+func TestKVEvents(t *testing.T) {
+	index, err := kvcache.New(kvcache.Options{})
+	require.NoError(t, err)
+	c, err := startCluster(clusterOptions{
+		engines: 2, timeScale: 200, seed: 1, profile: policy.Default(index), index: index, logger: slog.New(slog.DiscardHandler),
+	})
+	require.NoError(t, err)
+	defer c.stop()
+	defer http.DefaultClient.CloseIdleConnections()
+	ask := func(text string) {
+		body := fmt.Sprintf(`{"model":"%s","max_tokens":1,"messages":[{"role":"user","content":"%s"}]}`, model, strings.Repeat(text, 50))
+		resp, err := http.Post(c.url+"/v1/chat/completions", "application/json", strings.NewReader(body))
+		require.NoError(t, err)
+		_, err = io.Copy(io.Discard, resp.Body)
+		require.NoError(t, err)
+		resp.Body.Close()
+		require.Equal(t, 200, resp.StatusCode)
+	}
+	held := func() int { return index.Stats().Blocks - index.Stats().Guesses }
+	ask("hello, how is the weather? ")
+	require.Eventually(t, func() bool { return held() > 20 }, 10*time.Second, time.Millisecond)
+	ask("hello, how is the weather? ")
+	ask("something else entirely, ")
+	require.Eventually(t, func() bool { return strings.HasPrefix(c.foundText(), "of 3 requests") }, 10*time.Second, time.Millisecond)
+	var predicted, found, over int
+	_, err = fmt.Sscanf(c.foundText(), "of 3 requests, %d tokens were predicted to be cached and %d were found; %d found less", &predicted, &found, &over)
+	require.NoError(t, err)
+	assert.Positive(t, predicted)
+	assert.Equal(t, predicted, found)
+	assert.Zero(t, over)
+
+	all, err := config{kvEvents: true}.contenders()
+	require.NoError(t, err)
+	require.Equal(t, "prefix-exact", all[2].name)
 }
 
 // writeTrace writes a trace in which eight documents of 40 blocks are asked about five times each, and returns its path.

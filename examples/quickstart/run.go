@@ -16,6 +16,7 @@ import (
 	"github.com/inferloom/inferloom/internal/cputime"
 	"github.com/inferloom/inferloom/internal/report"
 	"github.com/inferloom/inferloom/internal/workload"
+	"github.com/inferloom/inferloom/kvcache"
 	"github.com/inferloom/inferloom/scheduling"
 	"github.com/inferloom/inferloom/scheduling/policy"
 	"github.com/inferloom/inferloom/scheduling/prefix"
@@ -75,22 +76,31 @@ type bench struct {
 type contender struct {
 	name    string
 	profile scheduling.Profile
+	index   *kvcache.Index // of engines' KV events, for a policy that goes by these
 }
 
-func contenders() ([]contender, error) {
+func (c config) contenders() ([]contender, error) {
 	index, err := prefix.New(prefix.Options{})
 	if err != nil {
 		return nil, err
 	}
-	return []contender{
-		{"round-robin", policy.RoundRobin()},
-		{"prefix-aware", policy.Default(index)},
-	}, nil
+	all := []contender{
+		{name: "round-robin", profile: policy.RoundRobin()},
+		{name: "prefix-aware", profile: policy.Default(index)},
+	}
+	if c.kvEvents {
+		exact, err := kvcache.New(kvcache.Options{GuessFor: time.Minute})
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, contender{"prefix-exact", policy.Default(exact), exact})
+	}
+	return all, nil
 }
 
 // compare runs the workload under each policy. With -serve the cluster of the last one is left running and returned.
 func (b *bench) compare(ctx context.Context) (results []result, kept *cluster, err error) {
-	all, err := contenders()
+	all, err := b.contenders()
 	if err != nil {
 		return nil, nil, err
 	}
@@ -103,7 +113,7 @@ func (b *bench) compare(ctx context.Context) (results []result, kept *cluster, e
 		all = all[len(all)-1:]
 	}
 	for i, p := range all {
-		o := clusterOptions{engines: b.engines, timeScale: b.timeScale, seed: b.seed, profile: p.profile, logger: b.logger}
+		o := clusterOptions{engines: b.engines, timeScale: b.timeScale, seed: b.seed, profile: p.profile, index: p.index, logger: b.logger}
 		keep := b.serve && i == len(all)-1
 		if keep {
 			o.listener = b.listener
@@ -114,6 +124,9 @@ func (b *bench) compare(ctx context.Context) (results []result, kept *cluster, e
 		}
 		if len(plan) > 0 {
 			results = append(results, b.measure(ctx, p.name, c, plan))
+			if c.follower != nil {
+				fmt.Fprintf(b.notes, "%s: %s\n", p.name, c.foundText())
+			}
 			if ctx.Err() != nil {
 				c.stop()
 				return nil, nil, errInterrupted

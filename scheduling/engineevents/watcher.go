@@ -1,6 +1,7 @@
 package engineevents
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"github.com/inferloom/inferloom/kvcache"
 	"github.com/inferloom/inferloom/kvcache/follow"
 	"github.com/inferloom/inferloom/scheduling"
+	"github.com/inferloom/inferloom/scheduling/prefix"
 )
 
 // The labels of endpoints that publish elsewhere than the others.
@@ -114,7 +116,7 @@ func (w *Watcher) engine(endpoint *scheduling.Endpoint) (e follow.Engine, follow
 		return "tcp://" + net.JoinHostPort(host, strconv.Itoa(port))
 	}
 	e = follow.Engine{
-		Name: endpoint.ID, Model: endpoint.Model, BlockTokens: endpoint.BlockTokens, Capacity: endpoint.CacheBlocks,
+		Name: endpoint.ID, Model: endpoint.Model, BlockTokens: endpoint.BlockTokens, Capacity: cmp.Or(endpoint.CacheBlocks, prefix.DefaultCacheBlocks),
 		Endpoint: at(w.o.Port), Replay: at(w.o.ReplayPort),
 	}
 	if label := endpoint.Labels[EventsLabel]; label != "" {

@@ -50,9 +50,9 @@ func TestFollowsThePool(t *testing.T) {
 			return kvcache.Pod{ID: at, Generation: s.Generation(at)}
 		}
 		want := []follow.Engine{
-			{Name: "10.0.0.1:8000", Pod: slot("10.0.0.1:8000"), Endpoint: "tcp://10.0.0.1:5557", Replay: "tcp://10.0.0.1:5600", Topic: "kv@", Model: "m", BlockTokens: 16},
-			{Name: "10.0.0.2:8000#3", Pod: slot("10.0.0.2:8000#3"), Endpoint: "tcp://10.0.0.2:5560", Replay: "tcp://10.0.0.2:5603", Topic: "kv@", Rank: 3, Model: "m"},
-			{Name: "elsewhere", Pod: slot("elsewhere"), Endpoint: "tcp://10.9.9.9:1", Replay: "tcp://10.9.9.9:2", Topic: "kv@", Model: "m"},
+			{Name: "10.0.0.1:8000", Pod: slot("10.0.0.1:8000"), Endpoint: "tcp://10.0.0.1:5557", Replay: "tcp://10.0.0.1:5600", Topic: "kv@", Model: "m", BlockTokens: 16, Capacity: 32768},
+			{Name: "10.0.0.2:8000#3", Pod: slot("10.0.0.2:8000#3"), Endpoint: "tcp://10.0.0.2:5560", Replay: "tcp://10.0.0.2:5603", Topic: "kv@", Rank: 3, Model: "m", Capacity: 32768},
+			{Name: "elsewhere", Pod: slot("elsewhere"), Endpoint: "tcp://10.9.9.9:1", Replay: "tcp://10.9.9.9:2", Topic: "kv@", Model: "m", Capacity: 32768},
 		}
 		require.Equal(t, want, f.Engines())
 
