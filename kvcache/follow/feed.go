@@ -5,6 +5,7 @@ import (
 	"io"
 	"sync"
 
+	"github.com/inferloom/inferloom/kvcache"
 	"github.com/inferloom/inferloom/kvcache/events"
 )
 
@@ -62,6 +63,18 @@ func (d *feed) wait() (open bool) {
 	}
 }
 
+func (d *feed) isHeld() bool {
+	if d.gate == nil {
+		return false
+	}
+	select {
+	case <-d.gate.open:
+		return false
+	default:
+		return true
+	}
+}
+
 // hold is wait, with an event in hand.
 func (d *feed) hold(sequence uint64) (open bool) {
 	if g := d.gate; g != nil {
@@ -90,8 +103,8 @@ func (d *feed) Apply(m *events.Message) {
 		for i := range m.Batch.Events {
 			d.f.o.Index.Apply(d.engine.Pod, &m.Batch.Events[i])
 		}
-	} else {
-		d.f.o.Index.ApplyBatch(d.engine.Pod, m.Sequence, m.Batch)
+	} else if d.f.o.Index.ApplyBatch(d.engine.Pod, m.Sequence, m.Batch) == kvcache.AppliedAfterGap {
+		d.status.clear(events.Gap)
 	}
 	d.cursor = m.Cursor
 	d.status.note(m, &d.engine, d.f.o.Now())

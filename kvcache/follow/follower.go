@@ -10,6 +10,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/inferloom/inferloom/kvcache"
@@ -45,6 +46,8 @@ type Follower struct {
 	o    Options
 	wake chan struct{} // holds a signal while Run has something to look at
 
+	engines atomic.Pointer[[]Engine] // what Engines returns
+
 	mu    sync.Mutex
 	feeds map[string]*feed
 	ended []*feed // whose goroutines Run has to end
@@ -63,6 +66,8 @@ func New(o Options) (*Follower, error) {
 		o.Now = time.Now
 	}
 	f := &Follower{o: o, wake: make(chan struct{}, 1), feeds: map[string]*feed{}, hold: o.Hold}
+	f.engines.Store(new([]Engine))
+	// What is wrong with the connections' options is found with the first engine otherwise.
 	if _, err := f.subscriber(&Engine{Endpoint: "tcp://host:1"}, &feed{}); err != nil {
 		return nil, fmt.Errorf("follow: %w", err)
 	}
@@ -78,7 +83,8 @@ func (f *Follower) subscriber(e *Engine, sink events.Sink) (*events.Subscriber, 
 }
 
 // Set makes these the engines that are followed: it begins, ends, and begins anew what differs. When it returns, those that
-// are gone have left the index, whatever is still under way from them. If one is invalid nothing changes.
+// are gone have left the index, whatever is still under way from them. If one is invalid nothing changes; those that the index
+// has no place for are left out.
 func (f *Follower) Set(engines []Engine) error {
 	wanted := make(map[string]Engine, len(engines))
 	var errs []error
@@ -114,7 +120,7 @@ func (f *Follower) Set(engines []Engine) error {
 			errs = append(errs, err)
 		}
 	}
-	f.nudge()
+	f.changed()
 	return errors.Join(errs...)
 }
 
@@ -133,7 +139,7 @@ func (f *Follower) Add(e Engine) error {
 	if ok {
 		f.end(have)
 	}
-	defer f.nudge()
+	defer f.changed()
 	return f.begin(d)
 }
 
@@ -144,23 +150,22 @@ func (f *Follower) Remove(name string) bool {
 	have, ok := f.feeds[name]
 	if ok {
 		f.end(have)
-		f.nudge()
+		f.changed()
 	}
 	return ok
 }
 
-// Engines returns those that are followed, by name.
-func (f *Follower) Engines() []Engine {
-	var all []Engine
-	for _, d := range f.sorted() {
-		all = append(all, d.engine)
-	}
-	return all
-}
+// Engines returns those that are followed, by name. It takes no lock, and returns the same slice until something changes, which
+// is not to be written to.
+func (f *Follower) Engines() []Engine { return *f.engines.Load() }
 
 func (f *Follower) sorted() []*feed {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	return f.byName()
+}
+
+func (f *Follower) byName() []*feed {
 	return slices.SortedFunc(maps.Values(f.feeds), func(a, b *feed) int { return cmp.Compare(a.engine.Name, b.engine.Name) })
 }
 
@@ -174,7 +179,7 @@ func (f *Follower) newFeed(e Engine) (*feed, error) {
 	return d, err
 }
 
-// begin opens a feed's pod and leaves it to Run to subscribe. The caller holds the lock and nudges.
+// begin opens a feed's pod and leaves it to Run to subscribe. The caller holds the lock, and calls changed.
 func (f *Follower) begin(d *feed) error {
 	if err := f.o.Index.Open(d.engine.Pod, d.engine.pod()); err != nil {
 		return fmt.Errorf("follow: engine %q: %w", d.engine.Name, err)
@@ -189,14 +194,20 @@ func (f *Follower) begin(d *feed) error {
 	return nil
 }
 
-// end closes a feed's pod at once; its goroutine is Run's to end. The caller holds the lock and nudges.
+// end closes a feed's pod at once; its goroutine is Run's to end. The caller holds the lock, and calls changed.
 func (f *Follower) end(d *feed) {
 	delete(f.feeds, d.engine.Name)
 	d.close()
 	f.ended = append(f.ended, d)
 }
 
-func (f *Follower) nudge() {
+// changed publishes who is followed and wakes Run. The caller holds the lock.
+func (f *Follower) changed() {
+	all := make([]Engine, 0, len(f.feeds))
+	for _, d := range f.byName() {
+		all = append(all, d.engine)
+	}
+	f.engines.Store(&all)
 	select {
 	case f.wake <- struct{}{}:
 	default:

@@ -13,6 +13,7 @@ type Health struct {
 	// Subscriber is the connection's part.
 	Subscriber events.Health
 	Cursor     events.Cursor
+	Held       bool // by Options.Hold
 	// Topic is that of the last batch that told one.
 	Topic events.Topic
 	// LastEvent is when the last batch was applied, by this process's clock; zero if none was.
@@ -104,7 +105,7 @@ func (d *feed) health() Health {
 	defer d.mu.Unlock()
 	s := &d.status
 	return Health{
-		Engine: d.engine, Subscriber: d.sub.Health(), Cursor: d.cursor, Topic: s.topic, LastEvent: s.last, Lag: s.lag, Degraded: s.degraded,
+		Engine: d.engine, Subscriber: d.sub.Health(), Cursor: d.cursor, Held: d.isHeld(), Topic: s.topic, LastEvent: s.last, Lag: s.lag, Degraded: s.degraded,
 		Clears: s.clears, Cause: s.cause, Started: s.started, OtherRank: s.otherRank, Hits: s.hits,
 	}
 }
@@ -135,8 +136,14 @@ func (f *Follower) Found(engine string, predicted, found int) {
 	}
 }
 
-// Ready reports whether the engine is connected, and what its replay had has been read.
-func (h *Health) Ready() bool { return h.Subscriber.Connected && h.Subscriber.CaughtUp }
+// Ready reports whether waiting would bring nothing: what the engine's replay had has been read, or it cannot be reached.
+func (h *Health) Ready() bool {
+	s := &h.Subscriber
+	if s.Connected {
+		return s.CaughtUp && !h.Held
+	}
+	return s.Connections > 0 || s.LastError != nil
+}
 
 // suspicious is how many requests running without a predicted hit, of which the engine found some cached, are a problem.
 const suspicious = 20

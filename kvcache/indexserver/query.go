@@ -98,8 +98,8 @@ func (q *query) space(blockTokens int) kvcache.Space {
 // asked returns the engines that a query is about, by block size.
 func (s *Server) asked(q *query) []worker {
 	var workers []worker
-	for _, e := range s.o.Follower.Engines() {
-		k := workerOf(e)
+	for _, k := range s.engines() {
+		e := &k.Engine
 		k.BlockTokens = cmp.Or(e.BlockTokens, q.BlockSize)
 		if e.Store || e.Model != q.model() || k.tenant != q.tenant() || q.Instance != "" && k.instance != string(q.Instance) ||
 			q.BlockSize > 0 && k.BlockTokens != q.BlockSize || q.Rank != nil && e.Rank != q.rank() || k.BlockTokens == 0 {

@@ -18,6 +18,26 @@ type worker struct {
 	instance, tenant string
 }
 
+// roster is who is followed, as the follower lists them and in the service's words.
+type roster struct {
+	engines []follow.Engine
+	workers []worker
+}
+
+// engines returns the roster, made anew where the follower's list has changed.
+func (s *Server) engines() []worker {
+	r, engines := s.roster.Load(), s.o.Follower.Engines()
+	if len(r.engines) == len(engines) && (len(engines) == 0 || &r.engines[0] == &engines[0]) {
+		return r.workers
+	}
+	r = &roster{engines: engines}
+	for _, e := range engines {
+		r.workers = append(r.workers, workerOf(e))
+	}
+	s.roster.Store(r)
+	return r.workers
+}
+
 // EngineName is what the service calls a rank of an instance: Mooncake's key for it.
 func EngineName(instance, tenant string, rank int) string {
 	return instance + "|" + tenant + "|" + strconv.Itoa(rank)
@@ -166,8 +186,8 @@ func (s *Server) unregister(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	removed := []string{}
-	for _, e := range s.o.Follower.Engines() {
-		k := workerOf(e)
+	for _, k := range s.engines() {
+		e := &k.Engine
 		if k.instance != string(q.Instance) || e.Model != q.model() {
 			continue
 		}

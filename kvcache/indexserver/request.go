@@ -1,7 +1,6 @@
 package indexserver
 
 import (
-	"bytes"
 	"cmp"
 	"encoding/json"
 	"errors"
@@ -169,11 +168,7 @@ func decode(w http.ResponseWriter, r *http.Request, limit int64, into any) bool 
 		fail(w, http.StatusBadRequest, err)
 		return false
 	}
-	d := json.NewDecoder(bytes.NewReader(body))
-	if err = d.Decode(into); err == nil && d.More() {
-		err = errors.New("more than one JSON value")
-	}
-	if err != nil {
+	if err := json.Unmarshal(body, into); err != nil {
 		fail(w, http.StatusBadRequest, fmt.Errorf("body: %w", err))
 		return false
 	}

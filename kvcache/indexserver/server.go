@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/inferloom/inferloom/kvcache"
@@ -43,7 +44,9 @@ type Server struct {
 	queries http.Handler
 	admin   http.Handler
 	routes  routes
-	scratch sync.Pool // of *scratch
+	roster  atomic.Pointer[roster]
+	writing chan struct{} // holds a token while a snapshot is written
+	scratch sync.Pool     // of *scratch
 
 	mu         sync.Mutex // held while registrations change
 	generation uint32
@@ -75,7 +78,8 @@ func New(o Options) (*Server, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	s := &Server{o: o}
+	s := &Server{o: o, writing: make(chan struct{}, 1)}
+	s.roster.Store(new(roster))
 	s.scratch.New = func() any { return new(scratch) }
 	all, queries, admin := http.NewServeMux(), http.NewServeMux(), http.NewServeMux()
 	add := func(mux *http.ServeMux, method, path string, h http.HandlerFunc) {
@@ -127,8 +131,14 @@ func (s *Server) ready(w http.ResponseWriter, _ *http.Request) {
 	answer(w, status, map[string]any{"ready": len(waiting) == 0, "waiting": waiting})
 }
 
-// snapshot writes what Fetch reads.
+// snapshot writes what Fetch reads, to one client at a time: each takes the memory of a snapshot.
 func (s *Server) snapshot(w http.ResponseWriter, r *http.Request) {
+	select {
+	case s.writing <- struct{}{}:
+		defer func() { <-s.writing }()
+	case <-r.Context().Done():
+		return
+	}
 	w.Header().Set("Content-Type", "application/octet-stream")
 	if err := s.o.Follower.WriteSnapshot(w); err != nil {
 		s.o.Logger.Warn("kv index: snapshot", "client", r.RemoteAddr, "error", err)
