@@ -26,5 +26,6 @@
 //
 // # Caveats
 //
-// Without a replay endpoint, what an engine cached before it was followed is not known, and never will be.
+// Without a replay endpoint, what an engine cached before it was followed is not known, and never will be. Engines that connect by
+// themselves are not followed: that is events.Listener's, with a sink of one's own.
 package follow

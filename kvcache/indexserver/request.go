@@ -1,12 +1,16 @@
 package indexserver
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"math"
+	"math/bits"
 	"net/http"
+	"slices"
 	"strconv"
 )
 
@@ -117,36 +121,72 @@ func (r *registration) check() error {
 
 type query struct {
 	names
-	Tokens []uint32 `json:"token_ids"`
-	Salt   *string  `json:"cache_salt"`
+	Tokens ids     `json:"token_ids"`
+	Salt   *string `json:"cache_salt"`
 
 	Rolling hashes64 `json:"seq_hashes"`   // Mooncake
 	Older   hashes64 `json:"block_hash"`   // its earlier drafts
 	Local   hashes64 `json:"block_hashes"` // Dynamo
 }
 
+// ids are token ids.
+type ids []uint32
+
+func (t *ids) UnmarshalJSON(b []byte) (err error) {
+	*t, err = appendNumbers((*t)[:0], b, func(field []byte) (uint32, bool) {
+		v, ok := digits(field)
+		return uint32(v), ok && v <= math.MaxUint32
+	})
+	return err
+}
+
 // hashes64 are numbers of 64 bits, with a sign or without.
 type hashes64 []uint64
 
-func (h *hashes64) UnmarshalJSON(b []byte) error {
-	var numbers []json.Number
-	if err := json.Unmarshal(b, &numbers); err != nil {
-		return err
-	}
-	*h = make(hashes64, len(numbers))
-	for i, n := range numbers {
-		u, err := strconv.ParseUint(string(n), 10, 64)
-		if err != nil {
-			var signed int64
-			signed, err = strconv.ParseInt(string(n), 10, 64)
-			u = uint64(signed)
+func (h *hashes64) UnmarshalJSON(b []byte) (err error) {
+	*h, err = appendNumbers((*h)[:0], b, func(field []byte) (uint64, bool) {
+		if rest, negative := bytes.CutPrefix(field, []byte{'-'}); negative {
+			v, ok := digits(rest)
+			return -v, ok && v <= 1<<63
 		}
-		if err != nil {
-			return fmt.Errorf("hash %d: %.30s is no number of 64 bits", i, n)
+		return digits(field)
+	})
+	return err
+}
+
+// digits reads a whole number.
+func digits(b []byte) (v uint64, ok bool) {
+	for _, c := range b {
+		high, low := bits.Mul64(v, 10)
+		d := uint64(c - '0')
+		if c < '0' || c > '9' || high > 0 || low > math.MaxUint64-d {
+			return 0, false
 		}
-		(*h)[i] = u
+		v = low + d
 	}
-	return nil
+	return v, len(b) > 0
+}
+
+// appendNumbers reads an array of JSON, several times as fast as encoding/json does.
+func appendNumbers[T any](dst []T, b []byte, parse func([]byte) (T, bool)) ([]T, error) {
+	if string(b) == "null" {
+		return dst, nil
+	}
+	if len(b) < 2 || b[0] != '[' {
+		return dst, fmt.Errorf("%.20s is no array", b)
+	}
+	rest := bytes.TrimSpace(b[1 : len(b)-1])
+	dst = slices.Grow(dst, bytes.Count(rest, []byte{','})+1)
+	for more := len(rest) > 0; more; {
+		var field []byte
+		field, rest, more = bytes.Cut(rest, []byte{','})
+		v, ok := parse(bytes.TrimSpace(field))
+		if !ok {
+			return dst, fmt.Errorf("element %d: %.30s is no whole number in range", len(dst), field)
+		}
+		dst = append(dst, v)
+	}
+	return dst, nil
 }
 
 func (q *query) salt() string {
