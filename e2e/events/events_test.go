@@ -172,22 +172,43 @@ func TestLibzmq(t *testing.T) {
 	}
 }
 
-// The hashes that vLLM publishes and the tokens it finds in its cache are what blockhash and the events predict.
-func TestVLLM(t *testing.T) {
+// startVLLM starts vLLM with a model and an adapter of random weights, or passes the test over.
+func startVLLM(t *testing.T, algorithm string) (engine *process, adapter string, port, replay int) {
+	t.Helper()
 	python := os.Getenv("E2E_VLLM_PYTHON")
 	if python == "" {
 		t.Skip("E2E_VLLM_PYTHON is not set")
 	}
-	model := or("E2E_MODEL", filepath.Join(t.TempDir(), "model"))
-	if _, err := os.Stat(filepath.Join(model, "config.json")); err != nil {
-		out, err := exec.Command(python, "../engine/model.py", model).CombinedOutput()
+	script := func(args ...string) {
+		out, err := exec.Command(python, args...).CombinedOutput()
 		require.NoError(t, err, "%s", out)
 	}
-	adapter := filepath.Join(t.TempDir(), "sql")
-	out, err := exec.Command(python, "adapter.py", model, adapter).CombinedOutput()
-	require.NoError(t, err, "%s", out)
-	port, replay := freePorts(t)
-	engine := run(t, "answer ", python, "engine.py", model, adapter, fmt.Sprint(port), fmt.Sprint(replay), "sha256_cbor")
+	model := or("E2E_MODEL", filepath.Join(t.TempDir(), "model"))
+	if _, err := os.Stat(filepath.Join(model, "config.json")); err != nil {
+		script("../engine/model.py", model)
+	}
+	adapter = filepath.Join(t.TempDir(), "sql")
+	script("adapter.py", model, adapter)
+	port, replay = freePorts(t)
+	engine = run(t, "answer ", python, "engine.py", model, adapter, fmt.Sprint(port), fmt.Sprint(replay), algorithm)
+	return engine, adapter, port, replay
+}
+
+// makePrompts returns prompts of different lengths that share beginnings.
+func makePrompts() (prompts [][]uint32) {
+	for i := range 6 {
+		p := make([]uint32, 150+37*i)
+		for j := range p {
+			p[j] = uint32(300 + (j*7+j/64*i*13)%3000)
+		}
+		prompts = append(prompts, p)
+	}
+	return prompts
+}
+
+// The hashes that vLLM publishes and the tokens it finds in its cache are what blockhash and the events predict.
+func TestVLLM(t *testing.T) {
+	engine, adapter, port, replay := startVLLM(t, "sha256_cbor")
 	sub, s := subscribe(t, port, replay, "kv@")
 	scheme, err := blockhash.NewVLLM(blockhash.VLLMOptions{Algorithm: "sha256_cbor", Seed: os.Getenv("PYTHONHASHSEED"), Tagged: true})
 	require.NoError(t, err)
@@ -206,14 +227,7 @@ func TestVLLM(t *testing.T) {
 			}
 		}
 	}
-	var prompts [][]uint32
-	for i := range 6 {
-		p := make([]uint32, 150+37*i)
-		for j := range p {
-			p[j] = uint32(300 + (j*7+j/64*i*13)%3000) // shares a beginning with the others
-		}
-		prompts = append(prompts, p)
-	}
+	prompts := makePrompts()
 	served, hits := 0, 0
 	serve := func(tokens []uint32, salt string, lora bool) []uint32 {
 		t.Helper()

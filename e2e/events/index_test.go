@@ -6,9 +6,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -22,21 +19,7 @@ import (
 // TestIndex holds kvcache.Index against vLLM with its default hash, which nobody else can compute: what the index, fed by the events
 // alone, predicts for a prompt is what the engine then finds in its cache. The cache holds 64 blocks, so most are evicted again.
 func TestIndex(t *testing.T) {
-	python := os.Getenv("E2E_VLLM_PYTHON")
-	if python == "" {
-		t.Skip("E2E_VLLM_PYTHON is not set")
-	}
-	model := or("E2E_MODEL", filepath.Join(t.TempDir(), "model"))
-	if _, err := os.Stat(filepath.Join(model, "config.json")); err != nil {
-		out, err := exec.Command(python, "../engine/model.py", model).CombinedOutput()
-		require.NoError(t, err, "%s", out)
-	}
-	adapter := filepath.Join(t.TempDir(), "sql")
-	out, err := exec.Command(python, "adapter.py", model, adapter).CombinedOutput()
-	require.NoError(t, err, "%s", out)
-	port, replay := freePorts(t)
-	engine := run(t, "answer ", python, "engine.py", model, adapter, fmt.Sprint(port), fmt.Sprint(replay), or("E2E_HASH", "sha256"))
-
+	engine, _, port, replay := startVLLM(t, "sha256")
 	const block = 32
 	index, err := kvcache.New(kvcache.Options{})
 	require.NoError(t, err)
@@ -93,14 +76,7 @@ func TestIndex(t *testing.T) {
 		}
 	}
 
-	var prompts [][]uint32
-	for i := range 6 {
-		p := make([]uint32, 150+37*i)
-		for j := range p {
-			p[j] = uint32(300 + (j*7+j/64*i*13)%3000) // shares a beginning with the others
-		}
-		prompts = append(prompts, p)
-	}
+	prompts := makePrompts()
 	first := serve(prompts[0], "", "")
 	begin() // what was cached before comes from the replay
 	settle(first, "", "")
