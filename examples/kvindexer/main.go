@@ -9,8 +9,8 @@
 // Engines can also come by POST /register. -admin moves what operators use, registration included, to an address of its own.
 //
 // -peers names replicas: what they know is loaded at the start, with their engines, and events follow without a gap. -file keeps the
-// index over restarts in the same way. -redis writes what engines hold to Redis or Valkey as well, for routers that read it there
-// (package redisindex says for which engines that works).
+// index over restarts in the same way. -redis writes what engines tell from then on to Redis or Valkey as well, for routers that read
+// it there (package redisindex says for which engines that works); what comes from peers or a file is not written.
 package main
 
 import (

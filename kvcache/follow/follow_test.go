@@ -224,6 +224,16 @@ func TestFollows(t *testing.T) {
 	require.NoError(t, f.Add(again))
 	a.eventually(t, f, 0)
 	require.Equal(t, 6, held(x, 0, long))
+
+	// So is one whose addresses change, though it keeps its place: the events of the old ones no longer count.
+	b.publish(stored(prompt(3, 1), 0))
+	moved := b.as(0, true)
+	moved.Name, moved.Pod = again.Name, again.Pod
+	require.NoError(t, f.Set([]Engine{moved}))
+	require.Eventually(t, func() bool { return held(x, 0, prompt(3, 1)) == 1 }, 10*time.Second, time.Millisecond)
+	a.publish(stored(prompt(4, 1), 0))
+	a.subscribed(t, 0)
+	require.Equal(t, []int{6, 0}, []int{held(x, 0, long), held(x, 0, prompt(4, 1))}, "b's replay has the long prompt as well")
 	require.NoError(t, f.Set(nil))
 	require.Zero(t, held(x, 0, long))
 	a.subscribed(t, 0)
