@@ -95,7 +95,7 @@ func (d *feed) Apply(m *events.Message) {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.closed || d.joined && !d.follows(m.Sequence) {
+	if d.closed || d.joined && !d.follows(m) {
 		return
 	}
 	d.complete(m.Batch)
@@ -115,14 +115,16 @@ func (d *feed) Apply(m *events.Message) {
 }
 
 // follows reports whether the first message after a snapshot is new, and sets out from the snapshot's cursor if it is not.
-func (d *feed) follows(sequence uint64) bool {
+func (d *feed) follows(m *events.Message) bool {
 	d.joined = false
-	if sequence < d.cursor.Next {
+	switch next := d.cursor.Next; {
+	case m.Sequence+1 == next && m.Cursor != d.cursor:
+		d.lose(events.Loss{Cause: events.Restart})
+	case m.Sequence < next:
 		d.sub.Resume(d.cursor)
 		return false
-	}
-	if sequence > d.cursor.Next {
-		d.lose(events.Loss{Cause: events.Gap, Missed: sequence - d.cursor.Next})
+	case m.Sequence > next:
+		d.lose(events.Loss{Cause: events.Gap, Missed: m.Sequence - next})
 	}
 	return true
 }

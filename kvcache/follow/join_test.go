@@ -268,6 +268,44 @@ func testJoin(t *testing.T, seed uint64) {
 	}
 }
 
+// The first message after a snapshot decides whether they belong together.
+func TestFirstMessage(t *testing.T) {
+	for _, tt := range []struct {
+		name     string
+		sequence uint64
+		last     uint64 // XXH3 of the message's payload
+		held     int
+		cause    events.Cause
+	}{
+		{"the next", 5, 9, 3, 0},
+		{"one that the snapshot covers", 3, 9, 2, 0},
+		{"the last that it covers", 4, 7, 2, 0},
+		{"the last, of another publisher", 4, 8, 1, events.Restart},
+		{"a later one", 6, 9, 1, events.Gap},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			x, err := kvcache.New(kvcache.Options{})
+			require.NoError(t, err)
+			f, err := New(Options{Index: x})
+			require.NoError(t, err)
+			e := Engine{Name: "a", Endpoint: "tcp://h:1", Model: "m"}
+			require.NoError(t, f.Add(e))
+			p, other := prompt(1, 3), prompt(2, 1)
+			x.ApplyBatch(e.Pod, 4, &events.Batch{Events: []events.Event{stored(p[:2*blockTokens], 0)}})
+			d := f.feeds["a"]
+			d.cursor, d.joined = events.Cursor{Next: 5, Last: 7}, true
+			list := []events.Event{stored(p, 2), stored(other, 0)}
+			d.Apply(&events.Message{Sequence: tt.sequence, Batch: &events.Batch{Rank: -1, Events: list}, Cursor: events.Cursor{Next: tt.sequence + 1, Last: tt.last}})
+			if tt.held == 1 { // all that was known is forgotten
+				require.Equal(t, []int{0, 1}, []int{held(x, 0, p), held(x, 0, other)})
+			} else {
+				require.Equal(t, []int{tt.held, tt.held - 2}, []int{held(x, 0, p), held(x, 0, other)})
+			}
+			require.Equal(t, tt.cause, f.Health()[0].Cause)
+		})
+	}
+}
+
 // Without a snapshot, what was held goes on; a bad one changes nothing.
 func TestJoinFails(t *testing.T) {
 	e := newEngine(t)
