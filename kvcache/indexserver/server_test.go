@@ -410,9 +410,10 @@ func TestReadyAndMetrics(t *testing.T) {
 	s.post("/register", M{"endpoint": "tcp://" + silent.Addr().String(), "modelname": "m", "instance_id": `bad"one`, "block_size": size})
 	s.post("/register", M{"endpoint": e.live, "replay_endpoint": e.replay, "modelname": "m", "instance_id": "good", "block_size": size})
 	s.settle(e)
-	status, body := s.get("/ready")
-	require.Equal(t, 503, status)
-	require.JSONEq(t, `{"ready":false,"waiting":["bad\"one|default|0"]}`, body)
+	require.Eventually(t, func() bool {
+		status, body := s.get("/ready")
+		return status == 503 && body == `{"ready":false,"waiting":["bad\"one|default|0"]}`+"\n"
+	}, 10*time.Second, time.Millisecond)
 	s.post("/unregister", M{"modelname": "m", "instance_id": `bad"one`})
 	require.Eventually(t, func() bool { status, _ := s.get("/ready"); return status == 200 }, 10*time.Second, time.Millisecond)
 	s.post("/register", M{"endpoint": "tcp://127.0.0.1:1", "modelname": "m", "instance_id": `bad"one`, "block_size": size})
