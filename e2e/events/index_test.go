@@ -3,9 +3,11 @@
 package events
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/http/httptest"
 	"testing"
 	"time"
 
@@ -14,6 +16,7 @@ import (
 
 	"github.com/inferloom/inferloom/kvcache"
 	"github.com/inferloom/inferloom/kvcache/follow"
+	"github.com/inferloom/inferloom/kvcache/indexserver"
 )
 
 // TestIndex holds kvcache.Index against vLLM with its default hash, which nobody else can compute: what the index, fed by the events
@@ -42,12 +45,28 @@ func TestIndex(t *testing.T) {
 		index.Match(space.Append(nil, tokens, nil), block, []uint64{1 << pod.ID}, &m)
 		return int(m.Blocks[pod.ID])
 	}
+	service, err := indexserver.New(indexserver.Options{Index: index, Follower: f})
+	require.NoError(t, err)
+	// asked is what the service says that the engine holds, in tokens.
+	asked := func(tokens []uint32, salt, lora string) int {
+		t.Helper()
+		body, err := json.Marshal(map[string]any{"model": "m", "block_size": block, "token_ids": tokens, "cache_salt": salt, "lora_name": lora})
+		require.NoError(t, err)
+		w := httptest.NewRecorder()
+		service.ServeHTTP(w, httptest.NewRequest("POST", "/query", bytes.NewReader(body)))
+		var answer map[string]map[string]struct {
+			Longest int `json:"longest_matched"`
+		}
+		require.NoError(t, json.Unmarshal(w.Body.Bytes(), &answer), w.Body)
+		return answer["default"]["vllm"].Longest
+	}
 	served, hits, tokensHit, missed := 0, 0, 0, 0
 	serve := func(tokens []uint32, salt, lora string) []uint32 {
 		t.Helper()
 		line, err := json.Marshal(map[string]any{"tokens": tokens, "salt": salt, "adapter": lora != "", "generate": 10})
 		require.NoError(t, err)
 		predicted := min(held(tokens, salt, lora), (len(tokens)-1)/block) * block // vLLM computes at least one token
+		require.Equal(t, held(tokens, salt, lora)*block, asked(tokens, salt, lora))
 		var answer struct {
 			Cached int
 			Tokens []uint32

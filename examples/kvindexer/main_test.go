@@ -10,11 +10,13 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
@@ -151,6 +153,35 @@ func TestServesAndHandsOn(t *testing.T) {
 	leftovers, err := os.ReadDir(filepath.Dir(file))
 	require.NoError(t, err)
 	require.Len(t, leftovers, 1)
+}
+
+// What is followed is written to Redis as well, and taken out with the engine.
+func TestRedis(t *testing.T) {
+	program, err := exec.LookPath("redis-server")
+	if err != nil {
+		t.Skip("redis-server is not installed")
+	}
+	folder, err := os.MkdirTemp("", "redis") // a test's own folder can have a path too long for a socket
+	require.NoError(t, err)
+	defer os.RemoveAll(folder)
+	socket := filepath.Join(folder, "s")
+	server := exec.Command(program, "--port", "0", "--unixsocket", socket, "--save", "", "--dir", folder)
+	require.NoError(t, server.Start())
+	defer func() { _ = server.Process.Kill(); _ = server.Wait() }()
+	client := redis.NewClient(&redis.Options{Network: "unix", Addr: socket})
+	defer client.Close()
+	require.Eventually(t, func() bool { return client.Ping(t.Context()).Err() == nil }, 10*time.Second, 5*time.Millisecond)
+
+	s := simulate(t)
+	urls, stop := start(t, "-listen 127.0.0.1:0 -redis unix://"+socket)
+	post(t, urls[0]+"/register", fmt.Sprintf(`{"endpoint":"%s","replay_endpoint":"%s","modelname":"m","instance_id":"a","block_size":16}`, s.live, s.replay))
+	complete(t, s, tokens(0, 160))
+	longest(t, urls[0], tokens(0, 160), "a", 160)
+	blocks := func() int64 { return client.DBSize(t.Context()).Val() }
+	require.EqualValues(t, 10+2, blocks(), "blocks, the pods' generations, and their counter")
+	post(t, urls[0]+"/unregister", `{"modelname":"m","instance_id":"a"}`)
+	require.Zero(t, client.HLen(t.Context(), "kv:p:m").Val())
+	stop()
 }
 
 func TestFlags(t *testing.T) {

@@ -144,11 +144,14 @@ func (c *cluster) gateway(ctx context.Context, endpoints []scheduling.Endpoint, 
 	if err != nil {
 		return nil, err
 	}
+	mux := http.NewServeMux()
 	options := gateway.BrainOptions{Scheduler: scheduler, Observer: live, ExplainEvery: explainEvery}
 	if o.index != nil { // prompts and events must speak of the same tokens
-		if err := c.follow(ctx, o.index, pool); err != nil {
+		service, err := c.follow(ctx, o.index, pool)
+		if err != nil {
 			return nil, err
 		}
+		mux.Handle("/kv/", http.StripPrefix("/kv", service))
 		options.Tokenizers = map[string]gateway.Tokenizer{model: enginesim.Pseudo{}}
 		options.Observer = finder{live, c.follower}
 	}
@@ -161,7 +164,6 @@ func (c *cluster) gateway(ctx context.Context, endpoints []scheduling.Endpoint, 
 		return nil, err
 	}
 	c.pool, c.proxy = pool, p
-	mux := http.NewServeMux()
 	mux.Handle("/", p)
 	mux.Handle("/dashboard", live)
 	mux.Handle("/dashboard/", live)

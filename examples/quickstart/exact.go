@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"net/http"
 
 	"github.com/inferloom/inferloom/gateway"
 	"github.com/inferloom/inferloom/gateway/api"
@@ -11,6 +12,7 @@ import (
 	"github.com/inferloom/inferloom/kvcache"
 	"github.com/inferloom/inferloom/kvcache/events"
 	"github.com/inferloom/inferloom/kvcache/follow"
+	"github.com/inferloom/inferloom/kvcache/indexserver"
 	"github.com/inferloom/inferloom/scheduling"
 	"github.com/inferloom/inferloom/scheduling/engineevents"
 )
@@ -32,20 +34,24 @@ func (c *cluster) publish(ctx context.Context, o *enginesim.Options) (labels map
 	}, nil
 }
 
-// follow keeps an index in step with the engines of the pool.
-func (c *cluster) follow(ctx context.Context, index *kvcache.Index, pool *scheduling.Pool) error {
+// follow keeps an index in step with the engines of the pool, and returns a service that answers from it.
+func (c *cluster) follow(ctx context.Context, index *kvcache.Index, pool *scheduling.Pool) (http.Handler, error) {
 	follower, err := follow.New(follow.Options{Index: index})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	watcher, err := engineevents.New(engineevents.Options{Pool: pool, Follower: follower})
 	if err != nil {
-		return err
+		return nil, err
+	}
+	service, err := indexserver.New(indexserver.Options{Index: index, Follower: follower})
+	if err != nil {
+		return nil, err
 	}
 	c.follower = follower
 	c.running.Go(func() { _ = follower.Run(ctx) }) // both end when stop cancels
 	c.running.Go(func() { _ = watcher.Run(ctx) })
-	return nil
+	return service, nil
 }
 
 // finder tells a follower what engines found in their caches.

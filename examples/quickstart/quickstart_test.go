@@ -98,6 +98,12 @@ func TestKVEvents(t *testing.T) {
 	ask("hello, how is the weather? ")
 	ask("something else entirely, ")
 	require.Eventually(t, func() bool { return strings.HasPrefix(c.foundText(), "of 3 requests") }, 10*time.Second, time.Millisecond)
+	resp, err := http.Get(c.url + "/kv/workers")
+	require.NoError(t, err)
+	workers, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	resp.Body.Close()
+	assert.Contains(t, string(workers), `"instance_id":"engine-1"`)
 	var predicted, found, over int
 	_, err = fmt.Sscanf(c.foundText(), "of 3 requests, %d tokens were predicted to be cached and %d were found; %d found less", &predicted, &found, &over)
 	require.NoError(t, err)
