@@ -177,8 +177,8 @@ func TestRedis(t *testing.T) {
 	post(t, urls[0]+"/register", fmt.Sprintf(`{"endpoint":"%s","replay_endpoint":"%s","modelname":"m","instance_id":"a","block_size":16}`, s.live, s.replay))
 	complete(t, s, tokens(0, 160))
 	longest(t, urls[0], tokens(0, 160), "a", 160)
-	blocks := func() int64 { return client.DBSize(t.Context()).Val() }
-	require.EqualValues(t, 10+2, blocks(), "blocks, the pods' generations, and their counter")
+	require.Eventually(t, func() bool { return client.DBSize(t.Context()).Val() == 10+2 }, 10*time.Second, 5*time.Millisecond,
+		"blocks, the pods' generations, and their counter")
 	post(t, urls[0]+"/unregister", `{"modelname":"m","instance_id":"a"}`)
 	require.Zero(t, client.HLen(t.Context(), "kv:p:m").Val())
 	stop()

@@ -358,6 +358,11 @@ func TestInvalid(t *testing.T) {
 	}
 	require.Equal(t, []Engine{good}, f.Engines(), "nothing has changed")
 	require.Error(t, f.Add(Engine{Name: "a"}))
+	other := good
+	other.Name = "b"
+	require.ErrorContains(t, f.Add(other), `engine "b": pod 0 is the place of "a"`)
+	require.ErrorContains(t, f.Set([]Engine{good, other}), `engine "b": pod 0 is the place of "a"`)
+	require.Equal(t, []Engine{good}, f.Engines())
 	at, err := good.ForRank(2)
 	require.NoError(t, err)
 	require.Equal(t, "tcp://127.0.0.1:5559", at.Endpoint)

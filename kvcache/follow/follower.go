@@ -27,7 +27,8 @@ type Options struct {
 	// Hold holds all events back until Join or Release, of the engines that are there by then.
 	Hold bool
 	// Also, if set, returns a sink that is told the same of an engine, just after the index; nil is none. It is called
-	// whenever an engine begins to be followed. A sink that is an io.Closer is closed when the engine no longer is.
+	// whenever an engine begins to be followed. A sink that is an io.Closer is closed when the engine no longer is. Set, Add and
+	// Remove wait for both.
 	Also func(Engine) events.Sink
 
 	Logger *slog.Logger     // nil logs nothing
@@ -87,12 +88,15 @@ func (f *Follower) subscriber(e *Engine, sink events.Sink) (*events.Subscriber, 
 // has no place for are left out.
 func (f *Follower) Set(engines []Engine) error {
 	wanted := make(map[string]Engine, len(engines))
+	places := make(map[uint32]string, len(engines))
 	var errs []error
 	for _, e := range engines {
 		if _, twice := wanted[e.Name]; twice {
 			errs = append(errs, fmt.Errorf("engine %q: given twice", e.Name))
+		} else if other, taken := places[e.Pod.ID]; taken {
+			errs = append(errs, fmt.Errorf("engine %q: pod %d is the place of %q", e.Name, e.Pod.ID, other))
 		}
-		wanted[e.Name] = e
+		wanted[e.Name], places[e.Pod.ID] = e, e.Name
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -133,6 +137,11 @@ func (f *Follower) Add(e Engine) error {
 		return nil
 	}
 	d, err := f.newFeed(e)
+	for name, other := range f.feeds {
+		if name != e.Name && other.engine.Pod.ID == e.Pod.ID {
+			err = errors.Join(err, fmt.Errorf("engine %q: pod %d is the place of %q", e.Name, e.Pod.ID, name))
+		}
+	}
 	if err != nil {
 		return fmt.Errorf("follow: %w", err)
 	}

@@ -29,7 +29,8 @@
 //
 // # Where this differs
 //
-//   - A query without block_size asks each instance in its own. With one, only instances of that size answer, as in Mooncake.
+//   - A query without block_size asks each instance in its own. With one, only instances of that size answer, as in Mooncake. An
+//     engine that is followed without a block size answers those that name one.
 //   - additionalsalt separates an engine's caches from others'; cache_salt of a query asks for one of them, or for the salt of
 //     requests, which engines' events tell.
 //   - seq_hashes and block_hashes are the engines' own hashes. Dynamo's indexer takes hashes of single blocks for block_hashes,

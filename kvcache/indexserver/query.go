@@ -22,11 +22,14 @@ type scratch struct {
 // hit is what one rank holds of a prompt, in tokens.
 type hit struct {
 	worker
-	usable           int
-	gpu, cpu, disk   int // in one tier alone
-	remote           int
-	throughCPU, last int // on the GPU or in the host's memory; anywhere
+	usable         int
+	gpu, cpu, disk int // of that, in one tier alone
+	remote         int
+	throughCPU     int // of that, on the GPU or in the host's memory
 }
+
+// keepBlocks is how long a prompt's chain may be for its memory to be kept for other queries.
+const keepBlocks = 1 << 16
 
 func (s *Server) query(w http.ResponseWriter, r *http.Request) {
 	var q query
@@ -70,7 +73,11 @@ func (s *Server) respond(w http.ResponseWriter, q *query, chain func(*kvcache.Sp
 		return
 	}
 	x := s.scratch.Get().(*scratch)
-	defer s.scratch.Put(x)
+	defer func() {
+		if cap(x.chain) <= keepBlocks {
+			s.scratch.Put(x)
+		}
+	}()
 	hits := make([]hit, 0, len(workers))
 	for len(workers) > 0 { // those of one block size at a time
 		size := workers[0].BlockTokens
@@ -127,15 +134,13 @@ func (s *Server) match(hits []hit, workers []worker, x *scratch) []hit {
 		id := k.Pod.ID
 		h := hit{worker: k}
 		if int(id) < len(m.Blocks) {
-			h.usable = int(m.Blocks[id]) * size
-			h.gpu, h.cpu = int(m.Depths[kvcache.GPU][id])*size, int(m.Depths[kvcache.CPU][id])*size
-			h.disk, h.remote = int(m.Depths[kvcache.Disk][id])*size, int(m.Depths[kvcache.Remote][id])*size
-			h.throughCPU = h.usable
-			if m.Tiers[kvcache.GPU][id]+m.Tiers[kvcache.CPU][id] < m.Blocks[id] {
-				h.throughCPU = s.within(k.Pod, x.chain[:m.Blocks[id]], x) * size
+			usable := m.Blocks[id]
+			alone := func(t kvcache.Tier) int { return int(min(m.Depths[t][id], usable)) * size }
+			h.usable, h.throughCPU = int(usable)*size, int(usable)*size
+			h.gpu, h.cpu, h.disk, h.remote = alone(kvcache.GPU), alone(kvcache.CPU), alone(kvcache.Disk), alone(kvcache.Remote)
+			if m.Tiers[kvcache.GPU][id]+m.Tiers[kvcache.CPU][id] < usable {
+				h.throughCPU = s.within(k.Pod, x.chain[:usable], x) * size
 			}
-			h.last = max(h.usable, h.gpu)
-			h.throughCPU = max(h.throughCPU, h.gpu)
 		}
 		hits = append(hits, h)
 	}
@@ -197,8 +202,8 @@ func dynamoAnswer(hits []hit) any {
 			out.Scores[h.instance] = i.DP // the same numbers under their older name
 		}
 		i.DP[strconv.Itoa(h.Rank)] = h.gpu
-		i.GPU, i.CPU, i.Disk = max(i.GPU, h.gpu), max(i.CPU, h.throughCPU), max(i.Disk, h.last)
-		i.Longest = max(i.Longest, h.last)
+		i.GPU, i.CPU, i.Disk = max(i.GPU, h.gpu), max(i.CPU, h.throughCPU), max(i.Disk, h.usable)
+		i.Longest = max(i.Longest, h.usable)
 		for block := range h.gpu / h.BlockTokens {
 			if block == len(out.Frequencies) {
 				out.Frequencies = append(out.Frequencies, 0)

@@ -199,6 +199,7 @@ func (s *Server) unregister(w http.ResponseWriter, r *http.Request) {
 			removed = append(removed, e.Name)
 		}
 	}
+	s.share()
 	switch {
 	case len(removed) == 0:
 		fail(w, http.StatusNotFound, fmt.Errorf("no engine of instance %q is registered for model %q", q.Instance, q.model()))

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 )
 
 // dialect is whose names a request uses; the answer uses the same.
@@ -78,6 +79,9 @@ func (n *names) check() []error {
 	var errs []error
 	if n.model() == "" {
 		errs = append(errs, errors.New("model: missing (modelname or model in Mooncake's API, model_name in Dynamo's)"))
+	}
+	if strings.Contains(n.tenant(), "|") {
+		errs = append(errs, fmt.Errorf("tenant_id or routing_group: %q has a \"|\"", n.tenant()))
 	}
 	if n.BlockSize < 0 || n.BlockSize > maxBlockTokens {
 		errs = append(errs, fmt.Errorf("block_size: %d is not in 1..%d", n.BlockSize, maxBlockTokens))

@@ -359,6 +359,7 @@ func TestBadRequests(t *testing.T) {
 		{"block size", "/query", `{"model":"m","block_size":-1}`, 400, "block_size: -1"},
 		{"rank", "/query", `{"model":"m","dp_rank":70000}`, 400, "dp_rank: 70000"},
 		{"instance", "/query", `{"model":"m","instance_id":[1]}`, 400, "neither a string nor a whole number"},
+		{"tenant", "/query", `{"model":"m","tenant_id":"a|b"}`, 400, "tenant_id or routing_group"},
 		{"no endpoint", "/register", M{"modelname": "m"}, 400, "endpoint: missing"},
 		{"no instance", "/register", M{"modelname": "m"}, 400, "instance_id: missing"},
 		{"endpoint", "/register", with("endpoint", "ipc://x"), 409, "registered otherwise"},
