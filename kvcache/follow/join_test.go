@@ -21,18 +21,32 @@ import (
 )
 
 // memory is a network in memory, for time that does not pass by itself.
-type memory map[string]chan net.Conn
+type memory struct {
+	mu    *sync.Mutex
+	conns map[string]chan net.Conn // by the address that is listened at
+}
+
+func newMemory() memory { return memory{new(sync.Mutex), map[string]chan net.Conn{}} }
 
 func (m memory) listen(address string) net.Listener {
-	m[address] = make(chan net.Conn)
-	return &memoryListener{m[address], make(chan struct{}), sync.Once{}}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.conns[address] = make(chan net.Conn)
+	return &memoryListener{m.conns[address], make(chan struct{}), sync.Once{}}
 }
 
 func (m memory) dial(ctx context.Context, _, address string) (net.Conn, error) {
+	m.mu.Lock()
+	conns := m.conns[address]
+	m.mu.Unlock()
 	a, b := newHalf(), newHalf()
+	refused := time.NewTimer(time.Millisecond)
+	defer refused.Stop()
 	select {
-	case m[address] <- &memoryConn{a, b}:
+	case conns <- &memoryConn{a, b}:
 		return &memoryConn{b, a}, nil
+	case <-refused.C:
+		return nil, errors.New("nobody listens at " + address)
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
@@ -166,7 +180,7 @@ func (c *cache) step(r *rand.Rand) {
 		list = append(list, removed(p, have-1))
 		c.held[i]--
 	}
-	c.Publish(&events.Batch{Rank: -1, Events: list})
+	c.Publish(&events.Batch{Time: r.Float64(), Rank: -1, Events: list}) // no two batches are the same, as with real times
 }
 
 // A replica that begins with a peer's snapshot, while engines go on, comes to know what one does that was there from the start:
@@ -182,7 +196,7 @@ func testJoin(t *testing.T, seed uint64) {
 	var running sync.WaitGroup
 	defer running.Wait()
 	defer cancel()
-	network := memory{}
+	network := newMemory()
 	r := rand.New(rand.NewPCG(seed, 0))
 	var caches []*cache
 	var engines []Engine
