@@ -18,6 +18,7 @@ import (
 // config is what the flags say.
 type config struct {
 	listen, admin string
+	accept        string
 	engines       []follow.Engine
 	register      bool
 	maxEngines    int
@@ -40,6 +41,7 @@ func parse(args []string, out io.Writer) (config, error) {
 		c.engines = append(c.engines, e)
 		return err
 	})
+	f.StringVar(&c.accept, "accept", "", "address that engines connect to by themselves")
 	f.BoolVar(&c.register, "register", true, "let clients register engines")
 	f.IntVar(&c.maxEngines, "max-engines", indexserver.DefaultMaxEngines, "engines, each data-parallel rank counted")
 	megabytes := f.Int("max-megabytes", 256, "memory for the index")
@@ -57,6 +59,11 @@ func parse(args []string, out io.Writer) (config, error) {
 	var errs []error
 	if f.NArg() > 0 {
 		errs = append(errs, fmt.Errorf("unexpected argument %q", f.Arg(0)))
+	}
+	for _, e := range c.engines {
+		if e.Connects && c.accept == "" {
+			errs = append(errs, fmt.Errorf("-engine %s has no events=, and there is no -accept", e.Name))
+		}
 	}
 	if c.maxEngines < 1 {
 		errs = append(errs, fmt.Errorf("-max-engines is %d, want at least 1", c.maxEngines))
@@ -118,6 +125,7 @@ func parseEngine(s string) (follow.Engine, error) {
 	if e.Name == "" {
 		return e, errors.New("name: missing")
 	}
+	e.Connects = e.Endpoint == ""
 	e.Name = indexserver.EngineName(e.Name, cmp.Or(tenant, "default"), e.Rank)
 	return e, nil
 }

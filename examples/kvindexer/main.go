@@ -6,7 +6,8 @@
 //	  -engine name=b,events=tcp://127.0.0.1:5558,replay=tcp://127.0.0.1:5658,model=sim-8b,block=16
 //	curl 127.0.0.1:13333/query -d '{"model":"sim-8b","block_size":16,"token_ids":[...]}'
 //
-// Engines can also come by POST /register. -admin moves what operators use, registration included, to an address of its own.
+// Engines can also come by POST /register, and with -accept they can connect by themselves: one whose topic is kv@POD@MODEL is then
+// the instance POD, whether or not an -engine name=POD,model=MODEL,block=N has said so before. -admin moves what operators use, registration included, to an address of its own.
 //
 // -peers names replicas: what they know is loaded at the start, with their engines, and events follow without a gap. -file keeps the
 // index over restarts in the same way. -redis writes what engines tell from then on to Redis or Valkey as well, for routers that read
@@ -21,6 +22,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -97,6 +99,20 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 			}
 		})
 	}
+	if c.accept != "" {
+		l, err := net.Listen("tcp", c.accept)
+		if err != nil {
+			cancel(nil)
+			return err
+		}
+		fmt.Fprintf(stdout, "accepting engines on tcp://%s\n", l.Addr())
+		all.Go(func() {
+			find := func(t events.Topic, _ net.Addr) string { return welcome(t, follower, server, logger) }
+			if err := follower.Serve(ctx, l, find); ctx.Err() == nil {
+				cancel(err)
+			}
+		})
+	}
 	keep(ctx, &c, follower, logger)
 	all.Wait()
 	if err := context.Cause(ctx); !errors.Is(err, context.Canceled) {
@@ -122,6 +138,25 @@ func begin(ctx context.Context, c *config, f *follow.Follower, s *indexserver.Se
 			logger.Warn("the index begins with nothing", "error", err)
 		}
 	}
+}
+
+// welcome returns the name of an engine that connects, and follows it from then on if nobody has said so before.
+func welcome(t events.Topic, f *follow.Follower, s *indexserver.Server, logger *slog.Logger) string {
+	if t.Pod == "" || t.Model == "" {
+		return "" // nobody could tell whose events they are
+	}
+	name := indexserver.EngineName(t.Pod, "default", 0)
+	if slices.ContainsFunc(f.Engines(), func(e follow.Engine) bool { return e.Name == name }) {
+		return name
+	}
+	e, ok := s.Adopt(follow.Engine{Name: name, Model: t.Model, Connects: true})
+	if !ok {
+		return ""
+	}
+	if err := f.Add(e); err != nil {
+		logger.Warn("an engine that connects is not followed", "topic", t.Name, "error", err)
+	}
+	return name
 }
 
 func serve(ctx context.Context, l net.Listener, h http.Handler) error {

@@ -75,7 +75,7 @@ func start(t *testing.T, args string) (urls []string, stop func()) {
 		in.Close()
 	}()
 	lines := bufio.NewScanner(out)
-	for n := strings.Count(args, "-listen") + strings.Count(args, "-admin"); n > 0; n-- {
+	for n := strings.Count(args, "-listen") + strings.Count(args, "-admin") + strings.Count(args, "-accept"); n > 0; n-- {
 		require.True(t, lines.Scan(), "it has ended")
 		urls = append(urls, strings.TrimPrefix(lines.Text(), "serving on "))
 	}
@@ -184,12 +184,30 @@ func TestRedis(t *testing.T) {
 	stop()
 }
 
+// An engine that connects by itself is followed under the name in its topic.
+func TestAccepts(t *testing.T) {
+	urls, stop := start(t, "-listen 127.0.0.1:0 -accept 127.0.0.1:0")
+	conn, err := net.Dial("tcp", strings.TrimPrefix(urls[1], "accepting engines on tcp://"))
+	require.NoError(t, err)
+	defer conn.Close()
+	greeting := make([]byte, 64)
+	greeting[0], greeting[9], greeting[10] = 0xff, 0x7f, 3
+	copy(greeting[12:], "NULL")
+	payload := events.Append(nil, &events.Batch{Events: []events.Event{{Kind: events.Stored, Hashes: []uint64{7}, Tokens: make([]uint32, 16), BlockTokens: 16, Group: -1}}}, events.Maps)
+	message := string(greeting) + "\x04\x19\x05READY\x0bSocket-Type\x00\x00\x00\x03PUB" + "\x01\x06kv@a@m" + "\x01\x08\x00\x00\x00\x00\x00\x00\x00\x00" + "\x00"
+	_, err = conn.Write(append(append([]byte(message), byte(len(payload))), payload...))
+	require.NoError(t, err)
+	longest(t, urls[0], make([]int, 20), "a", 16)
+	stop()
+}
+
 func TestFlags(t *testing.T) {
 	for _, tt := range []struct{ name, args, want string }{
 		{"stray argument", "serve", `unexpected argument "serve"`},
 		{"engine", "-engine name=a,speed=9", `"speed=9": no such key`},
 		{"engine without name", "-engine events=tcp://x:1", "name: missing"},
 		{"engine without model", "-engine name=a,events=tcp://x:1", "Model is empty"},
+		{"engine without events", "-engine name=a,model=m", "-engine a|default|0 has no events="},
 		{"no engines", "-max-engines 0", "-max-engines is 0"},
 		{"no memory", "-max-megabytes 0", "-max-megabytes is 0"},
 		{"interval", "-file-every -1s", "-file-every is -1s"},

@@ -7,6 +7,8 @@
 // A [Follower] subscribes to each engine's KV events and applies them, one goroutine an engine. Set, Add and Remove change
 // who is followed, at any time. Health tells how each does, and Problems in sentences why prompts might not be found.
 //
+// Engines that connect by themselves are followed as well: [Follower.Serve] accepts them.
+//
 // # What can go wrong, and what then happens
 //
 //   - Batches are missing: the subscriber fetches them from the replay endpoint. Where there is none, or it has forgotten them,
@@ -26,6 +28,5 @@
 //
 // # Caveats
 //
-// Without a replay endpoint, what an engine cached before it was followed is not known, and never will be. Engines that connect by
-// themselves are not followed: that is events.Listener's, with a sink of one's own.
+// Without a replay endpoint, what an engine cached before it was followed is not known, and never will be.
 package follow

@@ -15,6 +15,8 @@ type Engine struct {
 	// Pod is its place in the index. The same name with another generation is another engine.
 	Pod kvcache.Pod
 
+	// Connects says that the engine connects by itself, to Follower.Serve. It then has neither Endpoint nor Replay.
+	Connects bool
 	Endpoint string // of its events, "tcp://host:port"
 	Replay   string // of its replay socket; "" if it has none
 	Topic    string // prefix of the topics wanted; "" for all
@@ -64,8 +66,11 @@ func (e *Engine) Validate() error {
 	if e.Rank < 0 {
 		errs = append(errs, fmt.Errorf("Rank: %d is negative", e.Rank))
 	}
-	_, err := events.NewSubscriber(events.Options{Endpoint: e.Endpoint, Replay: e.Replay, BlockTokens: e.BlockTokens}, &feed{})
-	if err != nil {
+	if e.Connects {
+		if e.Endpoint != "" || e.Replay != "" {
+			errs = append(errs, fmt.Errorf("Connects: it has the endpoints %q and %q, want none", e.Endpoint, e.Replay))
+		}
+	} else if _, err := events.NewSubscriber(events.Options{Endpoint: e.Endpoint, Replay: e.Replay, BlockTokens: e.BlockTokens}, &feed{}); err != nil {
 		errs = append(errs, err)
 	}
 	if len(errs) > 0 {

@@ -13,8 +13,8 @@ import (
 type feed struct {
 	f      *Follower
 	engine Engine
-	sub    *events.Subscriber
-	also   events.Sink // nil: nobody
+	sub    *events.Subscriber // nil: the engine connects by itself
+	also   events.Sink        // nil: nobody
 
 	ctx  context.Context // of run
 	gate *gate           // holds events back; nil does not
@@ -23,6 +23,7 @@ type feed struct {
 	closed bool
 	cursor events.Cursor
 	joined bool // the cursor came with a snapshot, and no message has followed it yet
+	visit  visit
 	status status
 	roots  roots
 }
@@ -36,9 +37,12 @@ type gate struct {
 
 // run follows the engine until the context ends.
 func (d *feed) run(ctx context.Context) {
+	if d.sub == nil {
+		return
+	}
 	d.ctx = ctx
 	// With a replay endpoint there is no need to be there before the snapshot: it brings what happened since.
-	if d.gate != nil && d.engine.Replay != "" && !d.wait() {
+	if d.gate != nil && d.engine.Replay != "" && !d.wait(ctx) {
 		return
 	}
 	d.mu.Lock()
@@ -51,14 +55,14 @@ func (d *feed) run(ctx context.Context) {
 }
 
 // wait waits for the gate to open, or the feed's end.
-func (d *feed) wait() (open bool) {
+func (d *feed) wait(ctx context.Context) (open bool) {
 	if d.gate == nil {
 		return true
 	}
 	select {
 	case <-d.gate.open:
 		return true
-	case <-d.ctx.Done():
+	case <-ctx.Done():
 		return false
 	}
 }
@@ -76,7 +80,7 @@ func (d *feed) isHeld() bool {
 }
 
 // hold is wait, with an event in hand.
-func (d *feed) hold(sequence uint64) (open bool) {
+func (d *feed) hold(ctx context.Context, sequence uint64) (open bool) {
 	if g := d.gate; g != nil {
 		select {
 		case <-g.held:
@@ -85,16 +89,20 @@ func (d *feed) hold(sequence uint64) (open bool) {
 			close(g.held)
 		}
 	}
-	return d.wait()
+	return d.wait(ctx)
 }
 
 // Apply implements events.Sink.
 func (d *feed) Apply(m *events.Message) {
-	if !d.hold(m.Sequence) {
+	if !d.hold(d.ctx, m.Sequence) {
 		return
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.apply(m)
+}
+
+func (d *feed) apply(m *events.Message) {
 	if d.closed || d.joined && !d.follows(m) {
 		return
 	}
@@ -120,6 +128,11 @@ func (d *feed) follows(m *events.Message) bool {
 	switch next := d.cursor.Next; {
 	case m.Sequence+1 == next && m.Cursor != d.cursor:
 		d.lose(events.Loss{Cause: events.Restart})
+	case m.Sequence < next && d.visit.late:
+		d.lose(events.Loss{Cause: events.Restart})
+	case m.Sequence < next && d.sub == nil:
+		d.joined = true // it is for the next message to tell
+		return false
 	case m.Sequence < next:
 		d.sub.Resume(d.cursor)
 		return false
@@ -151,7 +164,7 @@ func (d *feed) complete(b *events.Batch) {
 
 // Lost implements events.Sink.
 func (d *feed) Lost(l events.Loss) {
-	if !d.hold(0) {
+	if !d.hold(d.ctx, 0) {
 		return
 	}
 	d.mu.Lock()

@@ -183,6 +183,9 @@ func (f *Follower) newFeed(e Engine) (*feed, error) {
 		return nil, err
 	}
 	d := &feed{f: f, engine: e}
+	if e.Connects {
+		return d, nil
+	}
 	var err error
 	d.sub, err = f.subscriber(&e, d)
 	return d, err

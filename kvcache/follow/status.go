@@ -103,9 +103,12 @@ func (f *Follower) Health() []Health {
 func (d *feed) health() Health {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	s := &d.status
+	s, connection := &d.status, d.visit.health
+	if d.sub != nil {
+		connection = d.sub.Health()
+	}
 	return Health{
-		Engine: d.engine, Subscriber: d.sub.Health(), Cursor: d.cursor, Held: d.isHeld(), Topic: s.topic, LastEvent: s.last, Lag: s.lag, Degraded: s.degraded,
+		Engine: d.engine, Subscriber: connection, Cursor: d.cursor, Held: d.isHeld(), Topic: s.topic, LastEvent: s.last, Lag: s.lag, Degraded: s.degraded,
 		Clears: s.clears, Cause: s.cause, Started: s.started, OtherRank: s.otherRank, Hits: s.hits,
 	}
 }
