@@ -153,7 +153,6 @@ func (p *page) index(s kvcache.Stats) {
 		{"distinct_blocks", "gauge", "Different blocks.", float64(s.Distinct)},
 		{"waiting_blocks", "gauge", "Blocks whose parent or tokens are not known.", float64(s.Waiting)},
 		{"runs", "gauge", "Pieces that the blocks are stored in.", float64(s.Runs)},
-		{"pods", "gauge", "Open pods.", float64(s.Pods)},
 		{"bytes", "gauge", "Memory in use.", float64(s.Bytes)},
 		{"max_bytes", "gauge", "Bound of the memory.", float64(s.MaxBytes)},
 		{"stored_blocks_total", "counter", "Blocks that events have stored.", float64(s.Stored)},
