@@ -39,6 +39,8 @@ type Cycle struct {
 	inFlight []Load
 	reported []int
 
+	predicted []Prediction // by slot; empty until a producer asks for them
+
 	slots   []Slot
 	scores  []float64
 	sums    []float64

@@ -11,6 +11,8 @@ type Decision struct {
 	// Source has more of the prompt cached than Endpoint, if a plugin looked for one (prefix.Source): an engine that can fetch
 	// KV blocks from others may do so.
 	Source Source
+	// Predicted is how long the request is expected to take on Endpoint, if a producer predicts.
+	Predicted Prediction
 	// Score is the choice's weighted score, 0 to 1.
 	Score float64
 	// Explanation is set if the request asked for it.
@@ -45,7 +47,8 @@ func (r *ranking) push(c *Cycle, slot Slot) {
 // decision is what a leg comes to.
 func (l *leg) decision(r *Request, held Reservation) Decision {
 	d := Decision{
-		stage: l.stage, request: r, ranking: l.ranking, Explanation: l.explanation, Source: l.source, Score: l.score, Reservation: held,
+		stage: l.stage, request: r, ranking: l.ranking, Explanation: l.explanation, Source: l.source, Predicted: l.predicted, Score: l.score,
+		Reservation: held,
 	}
 	d.stand(l.at)
 	return d
@@ -124,13 +127,14 @@ func (d *Decision) Next() bool {
 		for _, slot := range c.Snapshot.live {
 			c.loads[slot] = s.pool.ledger.read(slot)
 		}
+		predicted := d.stage.predict(c, p.slot)
 		if !d.Reservation.move(d.stage, c, p) {
 			continue
 		}
 		for _, committer := range d.stage.committers {
 			committer.Commit(c, p.slot)
 		}
-		d.Source = c.Source
+		d.Source, d.Predicted = c.Source, predicted
 		p.cached = c.Match.Cached[p.slot]
 		d.stand(at)
 		d.remember()
@@ -149,7 +153,7 @@ func (d *Decision) remember() {
 	}
 	for i := range a.legs {
 		if l := &a.legs[i]; l.stage == d.stage {
-			l.ranking, l.source = d.ranking, d.Source
+			l.ranking, l.source, l.predicted = d.ranking, d.Source, d.Predicted
 		}
 	}
 	a.mu.Unlock()

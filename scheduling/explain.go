@@ -44,7 +44,11 @@ type Candidate struct {
 	PrefillTokens int     `json:"prefill_tokens"`
 	KVTokens      int     `json:"kv_tokens"`
 	CachedTokens  int     `json:"cached_tokens"`
-	Scores        []Score `json:"scores,omitempty"`
+	// TTFT and TPOT are the predictions in seconds, and Meets the probability that the objectives are met.
+	TTFT   float64 `json:"ttft_seconds,omitempty"`
+	TPOT   float64 `json:"tpot_seconds,omitempty"`
+	Meets  float64 `json:"meets,omitempty"`
+	Scores []Score `json:"scores,omitempty"`
 }
 
 // Score is one scorer's word on one endpoint.
@@ -98,14 +102,18 @@ func (x *Explanation) candidates(c *Cycle, slots []Slot, scorers int) {
 		scores = make([]Score, scorers*len(slots))
 	}
 	for i, slot := range slots {
-		x.Candidates = append(x.Candidates, Candidate{
+		candidate := Candidate{
 			Endpoint:      c.Endpoint(slot).ID,
 			Requests:      c.Requests(slot),
 			PrefillTokens: c.PrefillTokens(slot),
 			KVTokens:      c.KVTokens(slot),
 			CachedTokens:  int(c.Match.Cached[slot]),
 			Scores:        scores[i*scorers : i*scorers : (i+1)*scorers],
-		})
+		}
+		if p := c.Prediction(slot); p != nil {
+			candidate.TTFT, candidate.TPOT, candidate.Meets = p.TTFT, p.TPOT, p.Meets
+		}
+		x.Candidates = append(x.Candidates, candidate)
 	}
 }
 

@@ -28,12 +28,13 @@ func (s *Scheduler) Place(r *Request, id string) (Decision, error) {
 	for _, other := range c.Snapshot.live {
 		c.loads[other] = s.pool.ledger.read(other)
 	}
+	predicted := st.predict(c, slot)
 	prefill, kv := st.charges(c, slot, false)
 	charge, ok := s.pool.ledger.force(slot, c.Snapshot.generations[slot], prefill, kv)
 	if !ok {
 		return Decision{}, &PickError{Model: r.Model, Adapter: r.Adapter, Stage: st.name, Err: ErrNoEndpoint}
 	}
-	c.legs = append(c.legs, leg{stage: st, charge: charge})
+	c.legs = append(c.legs, leg{stage: st, charge: charge, predicted: predicted})
 	c.legs[0].push(c, slot)
 	return p.decide(c), nil
 }

@@ -30,6 +30,7 @@ type stage struct {
 	takes    Role
 	// produces is the same number for stages with the same producers.
 	produces         int
+	predictors       []Predictor
 	committers       []Committer
 	filters, scorers []string // their names
 }
@@ -170,6 +171,9 @@ func (p *problems) stage(path string, s Stage) stage {
 	}
 	for i, pr := range s.Profile.Producers {
 		check(pr, fmt.Sprintf("profile.producers[%d]", i))
+		if p, ok := pr.(Predictor); ok {
+			st.predictors = append(st.predictors, p)
+		}
 	}
 	for i, f := range s.Profile.Filters {
 		st.filters = append(st.filters, check(f, fmt.Sprintf("profile.filters[%d]", i)))

@@ -37,7 +37,7 @@ func (o Options) Validate() error {
 	return err
 }
 
-// Errors of Pick; a *PickError wraps one of them.
+// Errors of Pick; a *PickError wraps one of them, or the error of a Refuser.
 var (
 	ErrUnknownModel = errors.New("unknown model")
 	ErrNoEndpoint   = errors.New("no endpoint available")
@@ -246,6 +246,9 @@ func (st *stage) choose(ctx context.Context, c *Cycle) error {
 		for _, i := range ranked {
 			l.push(c, slots[i])
 		}
+		if p := c.Prediction(slot); p != nil {
+			l.predicted = *p
+		}
 		if c.observers != nil {
 			c.capture(slots, scores)
 		}
@@ -258,7 +261,7 @@ func (st *stage) choose(ctx context.Context, c *Cycle) error {
 func (st *stage) failure(c *Cycle, filter string, err error, x *Explanation) error {
 	if err == ErrUnknownModel {
 		x = nil // there was nothing to choose from
-	} else if st.optional {
+	} else if st.optional && err == ErrNoEndpoint {
 		return err
 	}
 	return &PickError{Model: c.Request.Model, Adapter: c.Request.Adapter, Stage: st.name, Filter: filter, Err: err, Explanation: x}
@@ -317,6 +320,9 @@ func (c *Cycle) commit() {
 		if len(c.legs) > 1 {
 			c.enter(l.stage)
 			l.stage.produce(c)
+			if l.predicted.Known() {
+				c.Predictions()[l.places[0].slot] = l.predicted
+			}
 		}
 		c.Source = Source{}
 		for _, committer := range l.stage.committers {
@@ -339,6 +345,7 @@ func (st *stage) produce(c *Cycle) {
 	c.Match.Cached = resize(c.Match.Cached, n)
 	clear(c.Match.Cached)
 	c.Match.Media = c.Match.Media[:0]
+	c.predicted = c.predicted[:0]
 	for _, p := range st.profile.Producers {
 		p.Produce(c)
 	}
@@ -366,9 +373,14 @@ func (st *stage) candidates(c *Cycle, x *Explanation) (slots []Slot, filter stri
 	return st.filter(c, slots, x)
 }
 
-// filter returns which of the slots the filters leave, or ErrNoEndpoint and which of them left none.
+// filter returns which of the slots the filters leave, or ErrNoEndpoint, or the error of a Refuser, and which of them
+// left none.
 func (st *stage) filter(c *Cycle, slots []Slot, x *Explanation) (left []Slot, filter string, err error) {
 	c.slots = slots
+	for _, p := range st.predictors {
+		p.Predict(c, slots)
+	}
+	empty := ErrNoEndpoint
 	for i, f := range st.profile.Filters {
 		if len(slots) == 0 {
 			break
@@ -377,9 +389,12 @@ func (st *stage) filter(c *Cycle, slots []Slot, x *Explanation) (left []Slot, fi
 		slots = f.Filter(c, slots)
 		filter = st.filters[i]
 		x.removed(c, filter, slots)
+		if refuser, ok := f.(Refuser); ok && len(slots) == 0 {
+			empty = refuser.Refusal()
+		}
 	}
 	if len(slots) == 0 {
-		return nil, filter, ErrNoEndpoint
+		return nil, filter, empty
 	}
 	x.candidates(c, slots, len(st.scorers))
 	return slots, "", nil

@@ -61,6 +61,7 @@ type leg struct {
 	ranking
 	score       float64
 	source      Source
+	predicted   Prediction
 	charge      charge
 	explanation *Explanation
 }
