@@ -26,6 +26,10 @@ type BrainOptions struct {
 	Observer Observer
 	// SessionHeader names the header with the session for session affinity; empty means the constant of that name.
 	SessionHeader string
+	// Objectives reads a request's latency objectives from its headers, as llmd.Objectives does; nil means that there are none.
+	Objectives func(header func(name string) string) (ttft, tpot time.Duration)
+	// Learner is told how long requests took for which the scheduler predicts; nil means nobody.
+	Learner Learner
 	// ExplainEvery asks the scheduler to explain one decision in so many; 0 means none. An explanation costs some
 	// microseconds an endpoint.
 	ExplainEvery int
@@ -36,6 +40,22 @@ type BrainOptions struct {
 // Observer is told what became of requests. It must be safe for concurrent use and must not block.
 type Observer interface {
 	Observe(Record)
+}
+
+// Learner learns from how long streamed answers took: the time from the pick to the first byte, and the mean time between tokens
+// of a complete answer. latency.Model is one. A Learner that has a method
+//
+//	Ended(r *scheduling.Request, p *scheduling.Prediction)
+//
+// is told as well when a request leaves the endpoint that the prediction is of. It must be safe for concurrent use and must not
+// block or keep what it is given.
+type Learner interface {
+	ObserveTTFT(p *scheduling.Prediction, took time.Duration)
+	ObserveTPOT(p *scheduling.Prediction, took time.Duration)
+}
+
+type ender interface {
+	Ended(r *scheduling.Request, p *scheduling.Prediction)
 }
 
 // Record is the story of one request that was routed or rejected.
@@ -83,6 +103,7 @@ type Brain struct {
 	o       BrainOptions
 	decided atomic.Uint64
 	buffers tokenBuffers
+	ender   ender // the Learner, if it is one
 }
 
 // NewBrain makes a Brain.
@@ -99,7 +120,9 @@ func NewBrain(o BrainOptions) (*Brain, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	return &Brain{o: o}, nil
+	b := &Brain{o: o}
+	b.ender, _ = o.Learner.(ender)
+	return b, nil
 }
 
 // Models returns the names that requests may ask for.
@@ -122,7 +145,8 @@ func (b *Brain) Route(ctx context.Context, r *api.Request) (*Route, error) {
 		return nil, l.reject(err)
 	}
 	l.decision = d
-	l.record.Decide = b.o.Now().Sub(l.record.Start)
+	l.picked = b.o.Now()
+	l.record.Decide = l.picked.Sub(l.record.Start)
 	l.record.PredictedCached = d.CachedTokens
 	l.record.Explanation = d.Explanation
 	return NewRoute(l.target(), l), nil
@@ -138,6 +162,9 @@ func (b *Brain) describe(s *scheduling.Request, r *api.Request) error {
 		Model: model, Adapter: adapter, MaxTokens: r.MaxTokens, Priority: -r.Priority, Tenant: r.User,
 		Session: r.HeaderValue(b.o.SessionHeader), Header: r.Header,
 	}
+	if b.o.Objectives != nil {
+		s.TTFT, s.TPOT = b.o.Objectives(r.HeaderValue)
+	}
 	return nil
 }
 
@@ -148,6 +175,8 @@ type lease struct {
 	decision scheduling.Decision
 	record   Record
 	output   int // completion tokens on the reservation
+	picked   time.Time
+	began    time.Time // when the first byte came
 }
 
 func (l *lease) target() Target {
@@ -156,9 +185,11 @@ func (l *lease) target() Target {
 }
 
 func (l *lease) Next(cause error) (Target, bool) {
+	l.ended()
 	if !l.decision.Next() {
 		return Target{}, false
 	}
+	l.picked = l.brain.o.Now()
 	l.record.Attempts++
 	l.record.Failed = append(l.record.Failed, Attempt{l.record.Endpoint, cause})
 	return l.target(), true
@@ -168,7 +199,11 @@ func (l *lease) Status(code int) { l.record.Status = code }
 
 func (l *lease) FirstByte() {
 	l.decision.FirstToken()
-	l.record.TTFT = l.brain.o.Now().Sub(l.record.Start)
+	l.began = l.brain.o.Now()
+	l.record.TTFT = l.began.Sub(l.record.Start)
+	if l.brain.o.Learner != nil && l.record.Stream {
+		l.brain.o.Learner.ObserveTTFT(&l.decision.Predicted, l.began.Sub(l.picked))
+	}
 }
 
 func (l *lease) Usage(u api.Usage) {
@@ -181,8 +216,20 @@ func (l *lease) Usage(u api.Usage) {
 
 func (l *lease) End(err error) {
 	l.decision.Done()
+	if n := l.output - 1; err == nil && n > 0 && l.brain.o.Learner != nil && l.record.Stream && !l.began.IsZero() {
+		l.brain.o.Learner.ObserveTPOT(&l.decision.Predicted, l.brain.o.Now().Sub(l.began)/time.Duration(n))
+	}
+	l.ended()
 	l.observe(err)
 	l.brain.buffers.put(l.request.Prompt.Tokens)
+}
+
+// ended tells the learner, once, that the request leaves its endpoint.
+func (l *lease) ended() {
+	if l.brain.ender != nil && l.decision.Predicted.Known() {
+		l.brain.ender.Ended(&l.request, &l.decision.Predicted)
+		l.decision.Predicted = scheduling.Prediction{}
+	}
 }
 
 func (l *lease) observe(err error) {
@@ -231,6 +278,9 @@ func (l *lease) reject(err error) error {
 	case errors.Is(err, scheduling.ErrUnknownModel):
 		r.Status, r.Reason, r.Param = http.StatusNotFound, ReasonModelNotFound, "model"
 		r.Message = fmt.Sprintf("the model %q does not exist", l.record.Model)
+	case !errors.Is(err, scheduling.ErrNoEndpoint): // a filter refused it
+		r.Status, r.Reason, r.RetryAfter = http.StatusTooManyRequests, ReasonOverloaded, time.Second
+		r.Message = pick.Err.Error()
 	default:
 		r.Status, r.Reason, r.RetryAfter = http.StatusServiceUnavailable, ReasonNoEndpoint, time.Second
 		r.Message = fmt.Sprintf("no endpoint can serve the model %q at the moment", l.record.Model)

@@ -12,7 +12,7 @@ type Class uint8
 const (
 	// Completed requests got their whole answer.
 	Completed Class = iota
-	// Refused requests were turned away by the gate.
+	// Refused requests were turned away by the gate, or by a filter that refuses.
 	Refused
 	// Unplaced requests found no endpoint that could take them, or none that accepted them within Config.Attempts.
 	Unplaced
@@ -64,6 +64,8 @@ type Outcome struct {
 	PromptTokens, CachedTokens, PredictedCached int
 	// ReusableTokens of the prompt had been said before, with Config.Reuse.
 	ReusableTokens int
+	// PredictedTTFT, from the pick on, and PredictedTPOT are what the policy predicted; 0 where it does not.
+	PredictedTTFT, PredictedTPOT time.Duration
 	// OutputTokens were produced.
 	OutputTokens int
 }

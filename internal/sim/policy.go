@@ -3,6 +3,7 @@ package sim
 import (
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/inferloom/inferloom/scheduling"
 	"github.com/inferloom/inferloom/scheduling/picker"
@@ -20,6 +21,13 @@ type Policy struct {
 	New func(Env) (scheduling.Profile, error)
 }
 
+// Learner is a producer of a profile that is told how long requests took: the time from the pick to the first token, and the mean
+// time between tokens of an answer that completed.
+type Learner interface {
+	ObserveTTFT(p *scheduling.Prediction, took time.Duration)
+	ObserveTPOT(p *scheduling.Prediction, took time.Duration)
+}
+
 // Env is what a policy, a gate or an autoscaler is made for.
 type Env struct {
 	// Pool is the pool of the run; it has the initial endpoints.
@@ -28,6 +36,8 @@ type Env struct {
 	MaxEndpoints, CacheBlocks, CacheTokens int
 	// Seed is Config.Seed.
 	Seed uint64
+	// Now is the clock of the pool.
+	Now func() time.Time
 
 	run *run
 }

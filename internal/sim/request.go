@@ -29,6 +29,7 @@ type request struct {
 	prefill   scheduling.Decision
 	prefiller *node
 	lastToken time.Duration
+	picked    time.Duration // for the endpoint that serves it
 }
 
 // leg is how far a request is on its way over two endpoints.
@@ -119,13 +120,17 @@ func (r *run) send(w workload.Request, s *session) {
 	})
 }
 
+// gatewayOf is where a request comes in.
+func (r *run) gatewayOf(q *request) *gateway { return &r.gateways[q.Request%len(r.gateways)] }
+
 // place picks an endpoint for a request, or one for each leg, and submits it.
 func (r *run) place(q *request) {
-	q.Admitted = r.now
-	if !r.pick(q, r.gateways[q.Request%len(r.gateways)].sched, &q.decision, &q.node) {
+	q.Admitted, q.picked = r.now, r.now
+	if !r.pick(q, r.gatewayOf(q).sched, &q.decision, &q.node) {
 		return
 	}
 	q.PredictedCached = q.decision.CachedTokens
+	q.predicted()
 	if r.decider != nil && r.decider.Split(&q.sched, &q.decision) {
 		if !r.pick(q, r.prefillers, &q.prefill, &q.prefiller) {
 			return
@@ -150,10 +155,18 @@ func (r *run) pick(q *request, s *scheduling.Scheduler, d *scheduling.Decision, 
 	case errors.Is(err, scheduling.ErrNoEndpoint), errors.Is(err, scheduling.ErrUnknownModel):
 		r.log.none(r.now, q.Request)
 		r.end(q, Unplaced)
+	case isPickError(err):
+		r.log.none(r.now, q.Request)
+		r.end(q, Refused) // by a filter that says why
 	default:
 		r.fail(err)
 	}
 	return false
+}
+
+func isPickError(err error) bool {
+	_, ok := errors.AsType[*scheduling.PickError](err)
+	return ok
 }
 
 var errDown = errors.New("connection refused")
@@ -202,11 +215,19 @@ func (r *run) move(q *request) bool {
 	q.Attempts++
 	r.result.Retries++
 	*n = r.bySlot[d.Slot()]
+	q.picked = r.now
+	q.predicted()
 	r.log.decision(r.now, "next", q.Request, d)
 	if q.leg == decoding {
 		q.leg = whole // its KV went to the other
 	}
 	return true
+}
+
+// predicted notes what the policy predicts of where the request is served.
+func (q *request) predicted() {
+	q.PredictedTTFT = time.Duration(q.decision.Predicted.TTFT * float64(time.Second))
+	q.PredictedTPOT = time.Duration(q.decision.Predicted.TPOT * float64(time.Second))
 }
 
 // engineRequest is a request as the engine of a node gets it.
@@ -247,6 +268,9 @@ func (r *run) tokens(at time.Duration, id uint64, n, produced int) {
 	if q.FirstToken == Never {
 		q.FirstToken = at
 		q.decision.FirstToken()
+		if learner := r.gatewayOf(q).learner; learner != nil && q.leg == whole {
+			learner.ObserveTTFT(&q.decision.Predicted, at-q.picked)
+		}
 	} else if q.Measured {
 		r.result.ITL.Add((at-q.lastToken)/time.Duration(n), n)
 	}
@@ -291,6 +315,9 @@ func (r *run) end(q *request, class Class) {
 		q.Prefill = q.prefill.Endpoint.ID
 	}
 	q.Good = r.c.SLO.met(&q.Outcome)
+	if between, ok := q.TPOT(); ok && r.gatewayOf(q).learner != nil {
+		r.gatewayOf(q).learner.ObserveTPOT(&q.decision.Predicted, between)
+	}
 	r.count(q)
 	r.inFlight--
 	r.endedInAll++

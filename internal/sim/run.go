@@ -75,8 +75,18 @@ type run struct {
 
 // gateway is a process that places requests. All have the same endpoints in the same slots.
 type gateway struct {
-	pool  *scheduling.Pool
-	sched *scheduling.Scheduler
+	pool    *scheduling.Pool
+	sched   *scheduling.Scheduler
+	learner Learner // of the policy; nil if it has none
+}
+
+// listen finds who of a profile wants to know what becomes of requests.
+func (g *gateway) listen(profile scheduling.Profile) {
+	for _, p := range profile.Producers {
+		if learner, ok := p.(Learner); ok {
+			g.learner = learner
+		}
+	}
 }
 
 // ended is a request that an engine let go of.
@@ -136,7 +146,7 @@ func (r *run) start() error {
 	for range r.c.Gateways {
 		pool, err := scheduling.NewPool(scheduling.PoolOptions{
 			Endpoints: list, MaxEndpoints: r.c.maxEndpoints(), Models: r.models(),
-			Now: func() time.Time { return epoch.Add(r.now) },
+			Now: r.clock,
 		})
 		if err != nil {
 			return err
@@ -152,9 +162,11 @@ func (r *run) start() error {
 	for i := range r.gateways {
 		g := &r.gateways[i]
 		var err error
-		if g.sched, err = r.scheduler(r.c.Policy, g.pool, phase); err != nil {
+		var profile scheduling.Profile
+		if g.sched, profile, err = r.scheduler(r.c.Policy, g.pool, phase); err != nil {
 			return err
 		}
+		g.listen(profile)
 	}
 	if err := r.startDisagg(); err != nil {
 		return err
@@ -174,6 +186,9 @@ func (r *run) start() error {
 	return r.pull()
 }
 
+// clock is the wall clock of the scheduler and what is plugged into it.
+func (r *run) clock() time.Time { return epoch.Add(r.now) }
+
 // models lists the base models of the fleet, known to the pool even while no replica serves them.
 func (r *run) models() []string {
 	var names []string
@@ -186,7 +201,7 @@ func (r *run) models() []string {
 }
 
 func (r *run) env() Env {
-	e := Env{Pool: r.pool, MaxEndpoints: r.c.maxEndpoints(), Seed: r.c.Seed, run: r}
+	e := Env{Pool: r.pool, MaxEndpoints: r.c.maxEndpoints(), Seed: r.c.Seed, Now: r.clock, run: r}
 	for i, g := range r.c.Fleet {
 		count := g.Count
 		if s := r.c.scaling(i); s != nil {
@@ -200,12 +215,12 @@ func (r *run) env() Env {
 }
 
 // scheduler makes a scheduler over a pool, restricted to the endpoints that take a phase if one is given.
-func (r *run) scheduler(p Policy, pool *scheduling.Pool, phase scheduling.Role) (*scheduling.Scheduler, error) {
+func (r *run) scheduler(p Policy, pool *scheduling.Pool, phase scheduling.Role) (*scheduling.Scheduler, scheduling.Profile, error) {
 	env := r.env()
 	env.Pool = pool
 	profile, err := p.New(env)
 	if err != nil {
-		return nil, fmt.Errorf("policy %q: %w", p.Name, err)
+		return nil, profile, fmt.Errorf("policy %q: %w", p.Name, err)
 	}
 	if phase != 0 {
 		profile.Filters = append([]scheduling.Filter{filter.Role{Phase: phase}}, profile.Filters...)
@@ -214,9 +229,9 @@ func (r *run) scheduler(p Policy, pool *scheduling.Pool, phase scheduling.Role) 
 		Profile: profile, MaxMetricAge: r.c.Scrape.MaxAge, Seed: mix(r.c.Seed) | 1,
 	})
 	if err != nil {
-		return nil, fmt.Errorf("policy %q: %w", p.Name, err)
+		return nil, profile, fmt.Errorf("policy %q: %w", p.Name, err)
 	}
-	return s, nil
+	return s, profile, nil
 }
 
 // loop performs events in order of time. At the same time, what was planned comes first, then the gate, then arrivals, and
