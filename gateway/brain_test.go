@@ -3,6 +3,7 @@ package gateway_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -13,6 +14,7 @@ import (
 	"github.com/inferloom/inferloom/gateway"
 	"github.com/inferloom/inferloom/gateway/api"
 	"github.com/inferloom/inferloom/scheduling"
+	"github.com/inferloom/inferloom/scheduling/picker"
 	"github.com/inferloom/inferloom/scheduling/policy"
 	"github.com/inferloom/inferloom/scheduling/prefix"
 )
@@ -140,6 +142,97 @@ func TestBrainSeparatesPromptsByToolsAndSalt(t *testing.T) {
 	require.Equal(t, []bool{false, true, false, false, true}, cached)
 	require.Nil(t, (*seen)[0].Explanation)
 	require.NotNil(t, (*seen)[1].Explanation)
+}
+
+// learned is what a Learner was told.
+type learned []string
+
+func (l *learned) ObserveTTFT(p *scheduling.Prediction, took time.Duration) {
+	*l = append(*l, fmt.Sprint("ttft ", p.Basis.Slot, " ", took))
+}
+func (l *learned) ObserveTPOT(p *scheduling.Prediction, took time.Duration) {
+	*l = append(*l, fmt.Sprint("tpot ", p.Basis.Slot, " ", took))
+}
+func (l *learned) Ended(r *scheduling.Request, p *scheduling.Prediction) {
+	*l = append(*l, fmt.Sprint("ended ", p.Basis.Slot, " ", r.TPOT))
+}
+
+// soon predicts the same for all endpoints.
+type soon struct{}
+
+func (soon) Produce(c *scheduling.Cycle) {
+	for _, slot := range c.Snapshot.Live() {
+		c.Predictions()[slot] = scheduling.Prediction{TTFT: 1, Basis: scheduling.Basis{Slot: slot}}
+	}
+}
+
+// The learner is told of streamed answers, from the pick on, and of each endpoint that the request leaves.
+func TestBrainTeaches(t *testing.T) {
+	pool, err := scheduling.NewPool(scheduling.PoolOptions{Endpoints: []scheduling.Endpoint{{Address: "10.0.0.1:80"}, {Address: "10.0.0.2:80"}}})
+	require.NoError(t, err)
+	sched, err := scheduling.New(pool, scheduling.Options{Profile: scheduling.Profile{Producers: []scheduling.Producer{soon{}}, Picker: new(picker.RoundRobin)}})
+	require.NoError(t, err)
+	var told learned
+	now := time.Unix(0, 0)
+	brain, err := gateway.NewBrain(gateway.BrainOptions{Scheduler: sched, Learner: &told, Now: func() time.Time { return now },
+		Objectives: func(header func(string) string) (ttft, tpot time.Duration) {
+			d, _ := time.ParseDuration(header("Slo"))
+			return 0, d
+		}})
+	require.NoError(t, err)
+	route := func(body string) *gateway.Route {
+		told = nil
+		r := parse(t, api.Completion, body)
+		r.Header = func(string) string { return "50ms" }
+		route, err := brain.Route(context.Background(), r)
+		require.NoError(t, err)
+		return route
+	}
+	const streamed = `{"model":"m","prompt":"x","stream":true}`
+
+	r := route(streamed)
+	now = now.Add(time.Second)
+	require.True(t, r.Next(errors.New("refused")))
+	now = now.Add(3 * time.Second)
+	r.FirstByte()
+	r.Usage(api.Usage{CompletionTokens: 11, Known: api.CompletionCount})
+	now = now.Add(5 * time.Second)
+	r.End(nil)
+	require.Equal(t, learned{"ended 0 50ms", "ttft 1 3s", "tpot 1 500ms", "ended 1 50ms"}, told)
+
+	r = route(streamed)
+	r.FirstByte()
+	r.Usage(api.Usage{CompletionTokens: 11, Known: api.CompletionCount})
+	now = now.Add(time.Second)
+	r.End(errors.New("broke off"))
+	require.Len(t, told, 2, "an answer that is not complete has no time between tokens: %v", told)
+
+	r = route(`{"model":"m","prompt":"x"}`)
+	r.FirstByte()
+	r.Usage(api.Usage{CompletionTokens: 11, Known: api.CompletionCount})
+	r.End(nil)
+	require.Len(t, told, 1, "an answer in one piece has no first token: %v", told)
+}
+
+// late refuses everything.
+type late struct{}
+
+func (late) Filter(*scheduling.Cycle, []scheduling.Slot) []scheduling.Slot { return nil }
+func (late) Refusal() error                                                { return errors.New("too late") }
+
+func TestBrainRefusesWithReason(t *testing.T) {
+	pool, err := scheduling.NewPool(scheduling.PoolOptions{Endpoints: []scheduling.Endpoint{{Address: "10.0.0.1:80"}}})
+	require.NoError(t, err)
+	sched, err := scheduling.New(pool, scheduling.Options{Profile: scheduling.Profile{Filters: []scheduling.Filter{late{}}}})
+	require.NoError(t, err)
+	brain, err := gateway.NewBrain(gateway.BrainOptions{Scheduler: sched})
+	require.NoError(t, err)
+	_, err = brain.Route(context.Background(), parse(t, api.Completion, `{"model":"m","prompt":"x"}`))
+	rejection := gateway.RejectionOf(err)
+	require.Equal(t, http.StatusTooManyRequests, rejection.Status)
+	require.Equal(t, gateway.ReasonOverloaded, rejection.Reason)
+	require.Equal(t, "too late", rejection.Message)
+	require.Equal(t, time.Second, rejection.RetryAfter)
 }
 
 func TestBrainOptionsAreChecked(t *testing.T) {

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/inferloom/inferloom/scheduling"
+	"github.com/inferloom/inferloom/scheduling/latency"
+	"github.com/inferloom/inferloom/scheduling/latency/llmd"
 	"github.com/inferloom/inferloom/scheduling/picker"
 	"github.com/inferloom/inferloom/scheduling/policy"
 	"github.com/inferloom/inferloom/scheduling/prefix"
@@ -26,6 +28,11 @@ type Policy struct {
 type Learner interface {
 	ObserveTTFT(p *scheduling.Prediction, took time.Duration)
 	ObserveTPOT(p *scheduling.Prediction, took time.Duration)
+}
+
+// Ender is a producer that is told when a request leaves the endpoint that a prediction is of.
+type Ender interface {
+	Ended(r *scheduling.Request, p *scheduling.Prediction)
 }
 
 // Env is what a policy, a gate or an autoscaler is made for.
@@ -92,8 +99,29 @@ func Policies() []Policy {
 		indexed("aibrix-prefix-cache", "AIBrix' prefix-cache: the cached prefix within a deviation of the mean load", policy.AIBrixPrefixCache),
 		{"production-stack-session", "the vLLM production stack's session: a hash ring", fixed(policy.ProductionStackSession)},
 		indexed("production-stack-prefix", "the vLLM production stack's prefixaware: the longest prefix, whatever the load", policy.ProductionStackPrefix),
+		predictive("objectives", "the default among endpoints with nearly the best chance to meet the SLO; refuses what would more likely miss it",
+			func(x *prefix.Index, m *latency.Model) scheduling.Profile { return policy.Objectives(x, m) }),
+		predictive("llm-d-predicted-latency", "llm-d's predicted latency with our predictor: headroom to the SLO, the least first",
+			func(x *prefix.Index, m *latency.Model) scheduling.Profile {
+				return policy.LLMDPredictedLatency(x, m, llmd.NewRunning())
+			}),
 		{"oracle", "the soonest first token, foretold from the engines' true caches and queues and all answers' lengths", newOracle},
 	}
+}
+
+// predictive is a policy that goes by predicted latency.
+func predictive(name, doc string, profile func(*prefix.Index, *latency.Model) scheduling.Profile) Policy {
+	return Policy{name, doc, func(e Env) (scheduling.Profile, error) {
+		index, err := e.NewIndex()
+		if err != nil {
+			return scheduling.Profile{}, err
+		}
+		model, err := latency.New(latency.Options{MaxEndpoints: e.MaxEndpoints, Now: e.Now})
+		if err != nil {
+			return scheduling.Profile{}, err
+		}
+		return profile(index, model), nil
+	}}
 }
 
 // FindPolicy returns a built-in policy by its name, or an error that lists all.

@@ -209,6 +209,7 @@ func (r *run) move(q *request) bool {
 		d, n = &q.prefill, &q.prefiller
 	}
 	r.placing = q
+	r.left(q)
 	if q.Attempts == r.c.Attempts || !d.Next() {
 		return false
 	}
@@ -222,6 +223,14 @@ func (r *run) move(q *request) bool {
 		q.leg = whole // its KV went to the other
 	}
 	return true
+}
+
+// left tells, once, that a request leaves the endpoint that something was predicted of.
+func (r *run) left(q *request) {
+	if ender := r.gatewayOf(q).ender; ender != nil && q.decision.Predicted.Known() {
+		ender.Ended(&q.sched, &q.decision.Predicted)
+		q.decision.Predicted = scheduling.Prediction{}
+	}
 }
 
 // predicted notes what the policy predicts of where the request is served.
@@ -318,6 +327,7 @@ func (r *run) end(q *request, class Class) {
 	if between, ok := q.TPOT(); ok && r.gatewayOf(q).learner != nil {
 		r.gatewayOf(q).learner.ObserveTPOT(&q.decision.Predicted, between)
 	}
+	r.left(q)
 	r.count(q)
 	r.inFlight--
 	r.endedInAll++

@@ -78,6 +78,7 @@ type gateway struct {
 	pool    *scheduling.Pool
 	sched   *scheduling.Scheduler
 	learner Learner // of the policy; nil if it has none
+	ender   Ender   // likewise
 }
 
 // listen finds who of a profile wants to know what becomes of requests.
@@ -85,6 +86,9 @@ func (g *gateway) listen(profile scheduling.Profile) {
 	for _, p := range profile.Producers {
 		if learner, ok := p.(Learner); ok {
 			g.learner = learner
+		}
+		if ender, ok := p.(Ender); ok {
+			g.ender = ender
 		}
 	}
 }

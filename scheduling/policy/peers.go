@@ -3,6 +3,8 @@ package policy
 import (
 	"github.com/inferloom/inferloom/scheduling"
 	"github.com/inferloom/inferloom/scheduling/filter"
+	"github.com/inferloom/inferloom/scheduling/latency"
+	"github.com/inferloom/inferloom/scheduling/latency/llmd"
 	"github.com/inferloom/inferloom/scheduling/picker"
 	"github.com/inferloom/inferloom/scheduling/prefix"
 	"github.com/inferloom/inferloom/scheduling/scorer"
@@ -36,6 +38,25 @@ func LLMDTokenLoad(index *prefix.Index) scheduling.Profile {
 		Filters:   []scheduling.Filter{filter.PrefixAffinity{}},
 		Scorers:   []scheduling.Weighted{{Scorer: scorer.TokenLoad{}}},
 		Picker:    picker.MaxScore{},
+	}
+}
+
+// LLMDPredictedLatency is llm-d's predicted-latency policy: endpoints that have nearly all of the prompt cached; of those the
+// ones with headroom to the objectives; of those again the ones that have most of the prompt cached, unless they start much
+// later; a draw by how little headroom is left. Requests of a priority below 0 that would miss their objectives are refused.
+// running must be told of what ends, as llmd.Running says. The predictions are the model's, not those of llm-d's own predictor.
+func LLMDPredictedLatency(index *prefix.Index, model *latency.Model, running *llmd.Running) scheduling.Profile {
+	slo := llmd.SLO{Running: running}
+	return scheduling.Profile{
+		Producers: []scheduling.Producer{&prefix.Producer{Index: index}, &latency.Producer{Model: model}, running},
+		Filters: []scheduling.Filter{
+			llmd.Admitter{SLO: slo},
+			filter.PrefixAffinity{Threshold: .99, MaxPenaltyMs: -1},
+			llmd.HeadroomTier{SLO: slo},
+			filter.PrefixAffinity{MaxPenaltyMs: 5000},
+		},
+		Scorers: []scheduling.Weighted{{Scorer: llmd.LatencyScorer{SLO: slo}}},
+		Picker:  picker.WeightedRandom{},
 	}
 }
 

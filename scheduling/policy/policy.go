@@ -4,6 +4,7 @@ package policy
 import (
 	"github.com/inferloom/inferloom/scheduling"
 	"github.com/inferloom/inferloom/scheduling/filter"
+	"github.com/inferloom/inferloom/scheduling/latency"
 	"github.com/inferloom/inferloom/scheduling/picker"
 	"github.com/inferloom/inferloom/scheduling/prefix"
 	"github.com/inferloom/inferloom/scheduling/scorer"
@@ -28,6 +29,16 @@ func Default(index *prefix.Index) scheduling.Profile {
 		Scorers:   []scheduling.Weighted{{Scorer: scorer.Effort{}}},
 		Picker:    picker.MaxScore{},
 	}
+}
+
+// Objectives is Default for requests that have latency objectives: one that would more likely than not miss them wherever it
+// went is refused (latency.Admit), and others go where they have nearly the best chance (latency.Chance). Requests without
+// objectives go as by Default. The model learns if it is told how long requests took: gateway.BrainOptions.Learner.
+func Objectives(index *prefix.Index, model *latency.Model) scheduling.Profile {
+	p := Default(index)
+	p.Producers = append(p.Producers, &latency.Producer{Model: model})
+	p.Filters = append([]scheduling.Filter{latency.Admit{}, latency.Chance{}}, p.Filters...)
+	return p
 }
 
 // RoundRobin takes the endpoints in turn: the baseline to compare with.
