@@ -20,7 +20,7 @@ type Basis struct {
 	Slot       Slot
 	Generation uint32
 	Class      uint32
-	Values     [8]float32
+	Values     [9]float32
 }
 
 // Predictor is a Producer that goes by what is in flight as well. Predict runs once an attempt, when the ledger has been read

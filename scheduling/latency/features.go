@@ -16,6 +16,7 @@ const (
 	waiting         // requests in the engine's queue
 	over            // tokens by which this prompt exceeds the KV cache
 	traffic         // prompt tokens per second that lately came
+	kvUsage         // used fraction of the KV cache, 0 to 1
 
 	counts
 )
@@ -86,10 +87,14 @@ func (v *view) read(values *[counts]float32, slot scheduling.Slot, rate float64)
 		n = max(n, running+queued+float64(c.Unreported(slot)))
 	}
 	e := c.Endpoint(slot)
+	used, said := v.kv.At(slot)
+	if !said {
+		used = 0
+	}
+	used = min(used, 1)
 	if room := float64(e.BlockTokens) * float64(e.CacheBlocks); room > 0 {
-		if used, ok := v.kv.At(slot); ok {
-			kv = max(kv, min(used, 1)*room)
-		}
+		kv = max(kv, used*room)
+		used = max(used, min(kv/room, 1))
 		beyond = max(0, kv+float64(c.PromptTokens)-fullCache*room)
 	}
 	values[prompt] = float32(min(c.PromptTokens, most))
@@ -100,4 +105,5 @@ func (v *view) read(values *[counts]float32, slot scheduling.Slot, rate float64)
 	values[waiting] = float32(min(queued, most))
 	values[over] = float32(min(beyond, most))
 	values[traffic] = float32(min(rate, most))
+	values[kvUsage] = float32(used)
 }

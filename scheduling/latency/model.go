@@ -17,6 +17,9 @@ type Options struct {
 	// Prior is what is believed of an endpoint's class before it has been observed; nil means DefaultPrior. It is asked once a
 	// class, with the first endpoint of it.
 	Prior func(*scheduling.Endpoint) Prior
+	// Trees returns boosted trees that take the place of the physical model for an endpoint's class; nil means that there are
+	// none. Bias and calibration are on top of them as well. It is asked once a class, with the first endpoint of it.
+	Trees func(*scheduling.Endpoint) *Trees
 	// Class names the class of an endpoint; nil means that model, role and the label AcceleratorLabel tell.
 	Class func(*scheduling.Endpoint) string
 	// Quantile is that of predictions; 0 means 0.9.
@@ -80,6 +83,7 @@ type Model struct {
 type class struct {
 	name    string
 	prior   [targets]vector
+	trees   *forest // in place of the physical model; may be nil
 	current atomic.Pointer[[targets]coefficients]
 
 	mu     sync.Mutex
@@ -111,6 +115,7 @@ func (m *mean) add(v, memory float64) {
 // coefficients are what predictions are made with. They are immutable.
 type coefficients struct {
 	w       vector
+	trees   *forest
 	bias    float64 // of the class: a factor
 	regimes [regimes]distribution
 }
@@ -170,7 +175,11 @@ func New(o Options) (*Model, error) {
 
 // class returns the number of an endpoint's class, which is made if it is new.
 func (m *Model) class(e *scheduling.Endpoint) uint32 {
-	return m.named(m.o.Class(e), func() [targets]vector { return m.o.Prior(e).withDefaults().seconds() })
+	at := m.named(m.o.Class(e), func() [targets]vector { return m.o.Prior(e).withDefaults().seconds() })
+	if m.o.Trees != nil {
+		(*m.classes.Load())[at].plant(m.o.Trees(e), e)
+	}
+	return at
 }
 
 // named returns the number of the class with a name, which is made if it is new; of the last one if there can be no more.
@@ -211,19 +220,33 @@ func (k *class) publish(target int) {
 		*next = *was
 	}
 	l, f := &k.learn[target], &next[target]
-	f.w, f.bias = l.w, math.Exp(l.bias.Value)
+	f.w, f.trees, f.bias = l.w, k.trees, math.Exp(l.bias.Value)
 	for i, w := range l.windows {
 		f.regimes[i] = w.distribution(1 - l.miss[i])
 	}
 	k.current.Store(next)
 }
 
-// estimate returns a time as the physical model has it, biases included, and the distribution of the ratio to it.
-func (f *coefficients) estimate(target int, v *[counts]float32, factor float64) (seconds float64, d *distribution) {
+// raw returns a time without biases, at least a microsecond, and how much of it is waiting.
+func (f *coefficients) raw(target int, v *[counts]float32) (seconds float64, regime int) {
 	x := expand(target, v)
-	total := x.dot(&f.w)
-	d = &f.regimes[regimeOf(waits(target, &x, &f.w), total)]
-	return max(total*f.bias*factor, 1e-6), d
+	physical := x.dot(&f.w)
+	regime = regimeOf(waits(target, &x, &f.w), physical)
+	if f.trees != nil {
+		if seconds, ok := f.trees.seconds(target, v); ok {
+			return min(max(seconds, shortest), longest), regime
+		}
+	}
+	return max(physical, shortest), regime
+}
+
+// The range of times that are believed, in seconds; a day is a clock that jumped.
+const shortest, longest = 1e-6, 1e5
+
+// estimate returns a time, biases included, and the distribution of the ratio to it.
+func (f *coefficients) estimate(target int, v *[counts]float32, factor float64) (seconds float64, d *distribution) {
+	seconds, regime := f.raw(target, v)
+	return max(seconds*f.bias*factor, shortest), &f.regimes[regime]
 }
 
 // ObserveTTFT tells how long the first token of a request took, from the pick on, for which p was predicted.
@@ -237,7 +260,6 @@ func (m *Model) ObserveTPOT(p *scheduling.Prediction, took time.Duration) {
 }
 
 func (m *Model) observe(target int, p *scheduling.Prediction, issued, took float64) {
-	const longest = 1e5 // a day: a clock that jumped
 	list := *m.classes.Load()
 	if !p.Known() || !(took > 0 && took < longest) || int(p.Basis.Class) >= len(list) {
 		return
@@ -253,10 +275,9 @@ func (m *Model) observe(target int, p *scheduling.Prediction, issued, took float
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	l := &k.learn[target]
-	raw := max(x.dot(&l.w), 1e-6)
+	raw, regime := k.current.Load()[target].raw(target, &p.Basis.Values)
 	ratio := min(max(math.Log(took/raw), -farthest), farthest)
 	residual := ratio - l.bias.Value - m.localBias(target, p, ratio, l.bias.Value)
-	regime := regimeOf(waits(target, &x, &l.w), raw)
 	l.windows[regime].add(residual)
 	miss := 0.
 	if took > issued {
