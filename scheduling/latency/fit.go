@@ -52,8 +52,10 @@ const (
 	priorWeight = .1
 	// mostOfPrior bounds the seconds per unit of a term, in those of the prior.
 	mostOfPrior = 1e4
-	maxSweeps   = 50
-	converged   = 1e-6
+	// fewSweeps follow one more observation: the next one goes on where they end. manySweeps are after a merge.
+	fewSweeps  = 5
+	manySweeps = 200
+	converged  = 1e-6
 )
 
 // solve moves w to the seconds per unit, none below zero, that minimise the weighted squared error plus the ridge

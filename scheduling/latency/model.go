@@ -200,7 +200,7 @@ func (m *Model) named(name string, prior func() [targets]vector) uint32 {
 		for i := range l.windows {
 			l.windows[i], l.miss[i] = newWindow(), 1-m.o.Quantile
 		}
-		k.publish(target)
+		k.publish(target, 0, 1, 2)
 	}
 	m.names[name] = uint32(len(list))
 	next := append(list[:len(list):len(list)], k)
@@ -213,16 +213,16 @@ func (m *Model) bySlot(s *scheduling.Snapshot) []uint32 {
 	return m.layout.Of(s, func(s *scheduling.Snapshot) []uint32 { return scheduling.BySlot(s, m.class) })
 }
 
-// publish makes what has been learned of a time current.
-func (k *class) publish(target int) {
+// publish makes what has been learned of a time current: of the regimes given, those whose distribution has changed.
+func (k *class) publish(target int, changed ...int) {
 	next := new([targets]coefficients)
 	if was := k.current.Load(); was != nil {
 		*next = *was
 	}
 	l, f := &k.learn[target], &next[target]
 	f.w, f.trees, f.bias = l.w, k.trees, math.Exp(l.bias.Value)
-	for i, w := range l.windows {
-		f.regimes[i] = w.distribution(1 - l.miss[i])
+	for _, i := range changed {
+		f.regimes[i] = l.windows[i].distribution(1 - l.miss[i])
 	}
 	k.current.Store(next)
 }
@@ -288,8 +288,8 @@ func (m *Model) observe(target int, p *scheduling.Prediction, issued, took float
 	l.miss[regime] = min(max(l.miss[regime]+steps[target]*(alpha-miss), low), high)
 	l.bias.add(ratio, biasMemory)
 	l.own.observe(&x, raw*math.Exp(ratio), raw, 1-1/m.o.Memory)
-	k.fit(target)
-	k.publish(target)
+	k.fit(target, fewSweeps)
+	k.publish(target, regime)
 }
 
 // levelBounds is the range of the share that a window's quantile lets through, so that answers which are slow to come back do
@@ -297,13 +297,13 @@ func (m *Model) observe(target int, p *scheduling.Prediction, issued, took float
 func levelBounds(alpha float64) (low, high float64) { return .02 * alpha, min(3*alpha, 1) }
 
 // fit moves the seconds per unit to the least squares of what this replica and others observed.
-func (k *class) fit(target int) {
+func (k *class) fit(target, sweeps int) {
 	l := &k.learn[target]
 	all := l.own
 	for _, other := range k.merged {
 		all.add(&other[target])
 	}
-	all.solve(&k.prior[target], &l.w, maxSweeps)
+	all.solve(&k.prior[target], &l.w, sweeps)
 }
 
 // localBias returns the log of the factor by which an endpoint differed from its class, and learns from a log ratio.

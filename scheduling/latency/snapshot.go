@@ -132,8 +132,8 @@ func (m *Model) each(s *snapshot, do func(*class, *classSnapshot)) {
 
 func (k *class) refit() {
 	for target := range k.learn {
-		k.fit(target)
-		k.publish(target)
+		k.fit(target, manySweeps)
+		k.publish(target, 0, 1, 2)
 	}
 }
 
