@@ -9,6 +9,8 @@
 // scheduling/shadow and scheduling/replay tell what another plan would have chosen; scheduling/selectserver serves hosts in other
 // languages.
 //
+// scheduling/latency predicts what a request would take on each endpoint, so that it goes where its objectives can be met.
+//
 // # How it gets there
 //
 // Package [github.com/inferloom/inferloom/gateway] is the contract between a data plane, which moves bytes, and a brain,
