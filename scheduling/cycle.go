@@ -41,15 +41,18 @@ type Cycle struct {
 
 	predicted []Prediction // by slot; empty until a producer asks for them
 
-	slots   []Slot
-	scores  []float64
-	sums    []float64
-	loads   []load // by slot, frozen at the start of an attempt
-	chains  []chain
-	keys    []PromptKey
-	ranked  [MaxRanked]int
-	counted [counts]bool   // which of counts are made
-	counts  [counts]column // of the ledger, made when asked for
+	slots  []Slot
+	scores []float64
+	sums   []float64
+	loads  []load // by slot, frozen at the start of an attempt
+	seen   []load // of them what the ledger holds
+
+	elsewhere *elsewhere // what other processes have in flight
+	chains    []chain
+	keys      []PromptKey
+	ranked    [MaxRanked]int
+	counted   [counts]bool   // which of counts are made
+	counts    [counts]column // of the ledger, made when asked for
 }
 
 // Match is how much of a prompt each endpoint has in its KV cache. Producers fill it.
@@ -118,27 +121,31 @@ func (c *Cycle) PromptKey(tokens int, hash func(r *Request, tokens int) (key uin
 // Endpoint returns the endpoint in a slot.
 func (c *Cycle) Endpoint(slot Slot) *Endpoint { return c.Snapshot.endpoints[slot] }
 
-// Requests is how many requests this process has in flight on a slot.
+// Requests is how many requests this process, and others as far as Pool.SetRemote told, have in flight on a slot.
 func (c *Cycle) Requests(slot Slot) int { return c.loads[slot].requests() }
 
-// PrefillTokens is how many prompt tokens this process has placed on a slot that are still to be prefilled.
+// PrefillTokens is how many prompt tokens these requests have still to be prefilled.
 func (c *Cycle) PrefillTokens(slot Slot) int { return c.loads[slot].prefill() }
 
-// KVTokens is how many tokens of KV memory this process's requests take up on a slot.
+// KVTokens is how many tokens of KV memory these requests take up.
 func (c *Cycle) KVTokens(slot Slot) int {
 	if c.inFlight != nil {
 		return c.inFlight[slot].KVTokens
 	}
-	return c.pool.ledger.kvTokens(slot)
+	n := c.pool.ledger.kvTokens(slot)
+	if c.elsewhere != nil {
+		n += c.elsewhere.at(slot, c.Snapshot.generations[slot]).KVTokens
+	}
+	return n
 }
 
-// Unreported is how many more requests are in flight on a slot than when the engine last reported its load: what its
-// metrics cannot show yet.
+// Unreported is how many more requests this process has in flight on a slot than when the engine last reported its load: what
+// its metrics cannot show yet.
 func (c *Cycle) Unreported(slot Slot) int {
 	if c.reported != nil {
 		return max(0, c.Requests(slot)-c.reported[slot])
 	}
-	return max(0, c.Requests(slot)-int(c.Snapshot.baseline[slot]))
+	return max(0, c.seen[slot].requests()-int(c.Snapshot.baseline[slot]))
 }
 
 // Uncached is how many tokens of the prompt would have to be prefilled on a slot.

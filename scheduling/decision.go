@@ -125,7 +125,7 @@ func (d *Decision) Next() bool {
 		}
 		d.stage.produce(c)
 		for _, slot := range c.Snapshot.live {
-			c.loads[slot] = s.pool.ledger.read(slot)
+			c.see(slot, s.pool.ledger.read(slot))
 		}
 		predicted := d.stage.predict(c, p.slot)
 		if !d.Reservation.move(d.stage, c, p) {

@@ -65,6 +65,7 @@
 //
 // # Caveats
 //
-// The ledger counts what this process placed. Load from elsewhere is seen through the metrics that are reported to the
-// pool. A reservation that is never ended is charged for ever: end it with defer.
+// The ledger counts what this process placed. Load from elsewhere is seen where other processes tell theirs (package peers,
+// by Pool.SetRemote), and through the metrics that are reported to the pool. A reservation that is never ended is charged for
+// ever: end it with defer.
 package scheduling

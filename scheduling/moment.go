@@ -88,10 +88,10 @@ func (c *Cycle) freeze(eligible []Slot) {
 	m.InFlight, m.Reported = resize(m.InFlight, n), resize(m.Reported, n)
 	clear(m.InFlight)
 	clear(m.Reported)
+	c.inFlight = nil
 	for _, slot := range eligible {
-		l := c.loads[slot]
-		m.InFlight[slot] = Load{l.requests(), l.prefill(), c.pool.ledger.kvTokens(slot)}
-		m.Reported[slot] = int(c.Snapshot.baseline[slot])
+		m.InFlight[slot] = Load{c.Requests(slot), c.PrefillTokens(slot), c.KVTokens(slot)}
+		m.Reported[slot] = int(c.Snapshot.baseline[slot]) + c.Requests(slot) - c.seen[slot].requests()
 	}
 	c.inFlight = m.InFlight
 }
@@ -229,7 +229,7 @@ func (c *Cycle) recall(p *plan, m *Moment) {
 	c.Match.Known = m.Match.Known
 	c.Match.Cached = append(c.Match.Cached[:0], m.Match.Cached...)
 	c.Match.Media = append(c.Match.Media[:0], m.Match.Media...)
-	c.keys = append(c.keys[:0], m.Keys...)
+	c.keys, c.predicted = append(c.keys[:0], m.Keys...), c.predicted[:0]
 	for i := range m.Earlier {
 		e := &m.Earlier[i]
 		st := p.find(e.Stage)

@@ -26,7 +26,7 @@ func (s *Scheduler) Place(r *Request, id string) (Decision, error) {
 	c.enter(st)
 	st.produce(c)
 	for _, other := range c.Snapshot.live {
-		c.loads[other] = s.pool.ledger.read(other)
+		c.see(other, s.pool.ledger.read(other))
 	}
 	predicted := st.predict(c, slot)
 	prefill, kv := st.charges(c, slot, false)

@@ -40,6 +40,8 @@ type Pool struct {
 	accounts sync.Pool
 	current  atomic.Pointer[Snapshot]
 
+	elsewhere atomic.Pointer[elsewhere]
+
 	mu          sync.Mutex // held while the next snapshot is made
 	ids         map[string]Slot
 	vacant      []Slot

@@ -237,7 +237,7 @@ func (st *stage) choose(ctx context.Context, c *Cycle) error {
 		if !c.preview {
 			var ok bool
 			prefill, kv := st.charges(c, slot, c.prefillTaken())
-			if charge, ok = c.pool.ledger.take(slot, c.loads[slot], prefill, kv); !ok {
+			if charge, ok = c.pool.ledger.take(slot, c.seen[slot], prefill, kv); !ok {
 				continue // more was placed there since the ledger was read: choose again, knowing it
 			}
 		}
@@ -339,7 +339,8 @@ func (st *stage) produce(c *Cycle) {
 	}
 	c.produced = st.produces
 	n := c.Snapshot.Len()
-	c.loads = resize(c.loads, n)
+	c.loads, c.seen = resize(c.loads, n), resize(c.seen, n)
+	c.elsewhere = c.pool.elsewhere.Load()
 	c.counted = [counts]bool{}
 	c.Match.Known = false
 	c.Match.Cached = resize(c.Match.Cached, n)
@@ -363,7 +364,7 @@ func (st *stage) candidates(c *Cycle, x *Explanation) (slots []Slot, filter stri
 		l := c.pool.ledger.read(slot)
 		// A slot of another generation is changing hands: the snapshot that says so is about to be published.
 		if l.generation() == uint16(c.Snapshot.generations[slot]) && l.requests() < maxRequest {
-			c.loads[slot] = l
+			c.see(slot, l)
 			slots = append(slots, slot)
 		}
 	}

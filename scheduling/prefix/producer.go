@@ -32,6 +32,9 @@ type Producer struct {
 	Fixed bool `json:"fixed,omitempty"`
 	// MaxTokens is how much of a prompt counts, from its start; 0 means all of it.
 	MaxTokens int `json:"maxTokens,omitempty"`
+	// Routed is told of each choice and the block hashes of its prompt, so that other replicas can learn of it; nil means nobody.
+	// It must not block, nor keep or change the hashes.
+	Routed func(e *scheduling.Endpoint, chain []uint64) `json:"-"`
 
 	members members
 	matches sync.Pool // of *kvcache.Matches
@@ -92,13 +95,17 @@ func (p *Producer) weigh(chain []uint64, size *blockSize, cached []int32) {
 // Commit implements scheduling.Committer.
 func (p *Producer) Commit(c *scheduling.Cycle, chosen scheduling.Slot) {
 	l := p.layout(c.Snapshot)
-	p.Index.Speculate(pod(c.Snapshot, chosen), p.chain(c, l.blockTokens[chosen]))
+	chain := p.chain(c, l.blockTokens[chosen])
+	p.Index.Speculate(pod(c.Snapshot, chosen), chain)
+	if p.Routed != nil {
+		p.Routed(c.Endpoint(chosen), chain)
+	}
 }
 
 // Inherit implements scheduling.Inheritor: it goes on with the index of another Producer.
 func (p *Producer) Inherit(old any) {
 	if o, ok := old.(*Producer); ok && p.Index == nil {
-		p.Index = o.Index
+		p.Index, p.Routed = o.Index, o.Routed
 	}
 }
 
