@@ -10,6 +10,7 @@
 // languages.
 //
 // scheduling/latency predicts what a request would take on each endpoint, so that it goes where its objectives can be met.
+// scheduling/peers lets replicas see each other's load.
 //
 // # How it gets there
 //
