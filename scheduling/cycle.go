@@ -200,9 +200,9 @@ func (m Column) At(slot Slot) (value float64, ok bool) {
 	return m.values[slot], m.at[slot] > m.freshAfter
 }
 
-// Others returns the view of requests that other processes placed on endpoints.
+// Others returns the view of requests that other processes placed on endpoints and that Requests does not count.
 func (c *Cycle) Others() OthersColumn {
-	return OthersColumn{c.Metric(Running), c.Metric(Waiting), c.Snapshot.baseline, c.reported}
+	return OthersColumn{c.Metric(Running), c.Metric(Waiting), c.Snapshot.baseline, c.reported, c.loads, c.seen}
 }
 
 // OthersColumn is what endpoints have to do for other processes.
@@ -210,10 +210,11 @@ type OthersColumn struct {
 	running, waiting Column
 	baseline         []uint16
 	reported         []int // in place of baseline, where a choice is weighed again
+	loads, seen      []load
 }
 
 // At returns how many requests of other processes an engine ran and queued when it last reported: those beyond what this process
-// had there then. queued of them waited, if they wait as often as this process's. What an engine does not report counts as 0.
+// had there then, and what others told it of (Pool.SetRemote). queued of them waited, if they wait as often as this process's. What an engine does not report counts as 0.
 func (o *OthersColumn) At(slot Slot) (requests, queued float64) {
 	waiting, all := 0.0, 0.0
 	if o.waiting.at[slot] > o.waiting.freshAfter {
@@ -227,7 +228,7 @@ func (o *OthersColumn) At(slot Slot) (requests, queued float64) {
 	if o.reported != nil {
 		own = o.reported[slot]
 	} else {
-		own = int(o.baseline[slot])
+		own = int(o.baseline[slot]) + o.loads[slot].requests() - o.seen[slot].requests()
 	}
 	if requests = all - float64(own); requests <= 0 {
 		return 0, 0

@@ -12,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/inferloom/inferloom/internal/stats"
 	"github.com/inferloom/inferloom/internal/workload"
 	"github.com/inferloom/inferloom/scheduling"
 	"github.com/inferloom/inferloom/scheduling/latency"
@@ -129,7 +130,11 @@ func TestPredictions(t *testing.T) {
 	}
 	if path := os.Getenv("MOONCAKE_TRACE"); path != "" {
 		trace := mooncake(t, path)
-		sources["mooncake"] = func(seed uint64, rate float64) workload.Source { return rotated(trace, int(seed), seeds, rate) }
+		sources["mooncake"] = func(seed uint64, rate float64) workload.Source {
+			source, err := workload.Rotate(trace, int(seed)*len(trace)/seeds, rate)
+			require.NoError(t, err)
+			return source
+		}
 	}
 	const borne = 20. // requests a second: docs/lab.md
 	for name, source := range sources {
@@ -180,9 +185,8 @@ func TestPredictions(t *testing.T) {
 					require.NoError(t, err)
 					goods, ttfts = append(goods, 100*result.GoodShare()), append(ttfts, 1000*result.TTFT.Quantile(.95).Seconds())
 				}
-				mean, half := interval(goods)
-				ttft, _ := interval(ttfts)
-				fmt.Printf("| %s | %.2f | %s | %.1f ± %.1f %% | %.0f ms |\n", name, load, p.Name, mean, half, ttft)
+				good, ttft := stats.Mean(goods), stats.Mean(ttfts)
+				fmt.Printf("| %s | %.2f | %s | %.1f ± %.1f %% | %.0f ms |\n", name, load, p.Name, good.Estimate, good.High-good.Estimate, ttft.Estimate)
 			}
 		}
 	}

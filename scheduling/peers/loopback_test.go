@@ -134,7 +134,7 @@ func (w *wire) block(others ...*replica) {
 func (w *wire) PacketCh() <-chan *memberlist.Packet { return w.packets }
 
 func (w *wire) Shutdown() error {
-	close(w.done)
+	defer close(w.done) // the inner transport does not end while a packet of it is not taken
 	return w.NodeAwareTransport.Shutdown()
 }
 
