@@ -194,7 +194,7 @@ func TestReplicasLearnRoutes(t *testing.T) {
 	held := func(r *replica) int {
 		tokens := make([]int32, 2)
 		chain := chainOf(t, r, prompt)
-		r.index.Match(chain, 16, []uint64{3}, tokens)
+		r.index.Cached(chain, 16, []uint64{3}, tokens)
 		return int(tokens[d.Slot()])
 	}
 	eventually(t, "b knows what a routed", func() bool { return held(b) == len(prompt) })

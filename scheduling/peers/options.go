@@ -11,6 +11,7 @@ import (
 
 	"github.com/hashicorp/memberlist"
 
+	"github.com/inferloom/inferloom/kvcache"
 	"github.com/inferloom/inferloom/scheduling"
 )
 
@@ -66,9 +67,9 @@ type Options struct {
 	wrap func(*memberlist.Config) error // for tests: replaces the transport
 }
 
-// Index is a prefix index: prefix.Index.
+// Index is a KV index: kvcache.Index.
 type Index interface {
-	Insert(slot, generation uint32, chain []uint64)
+	Speculate(pod kvcache.Pod, chain []uint64)
 }
 
 // Fairness is who shares service among tenants. It must be safe for concurrent use.

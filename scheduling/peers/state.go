@@ -6,6 +6,7 @@ import (
 	"github.com/hashicorp/memberlist"
 	"github.com/zeebo/xxh3"
 
+	"github.com/inferloom/inferloom/kvcache"
 	"github.com/inferloom/inferloom/scheduling"
 )
 
@@ -126,7 +127,7 @@ func (m *message) route(r routeRecord) {
 	m.from.assembly.add(&r, func(endpoint uint64, chain []uint64) {
 		snap := m.o.Pool.Snapshot()
 		if slot, ok := m.slots(snap)[endpoint]; ok {
-			m.o.Index.Insert(slot, snap.Generation(slot), chain)
+			m.o.Index.Speculate(kvcache.Pod{ID: slot, Generation: snap.Generation(slot)}, chain)
 		}
 	})
 }
