@@ -33,7 +33,13 @@ var cores = map[string][]string{
 	"scheduling/replay":        {"scheduling"},
 	"scheduling/prefix":        append(slices.Clone(indexMay), "scheduling", "kvcache"),
 	"scheduling/policy": append(slices.Clone(indexMay), "scheduling", "scheduling/condition", "scheduling/filter", "scheduling/picker",
-		"scheduling/prefix", "scheduling/scorer", "kvcache"),
+		"scheduling/prefix", "scheduling/scorer", "scheduling/latency", "scheduling/latency/llmd", "scheduling/latency/trees", "kvcache", "accel"),
+
+	"scheduling/latency":         {"scheduling", "scheduling/scorer", "scheduling/latency/trees", "accel"},
+	"scheduling/latency/llmd":    {"scheduling", "scheduling/latency", "scheduling/scorer", "scheduling/latency/trees", "accel"},
+	"scheduling/latency/sidecar": {"scheduling"},
+	"scheduling/latency/trees":   {},
+	"scheduling/peers":           append(slices.Clone(indexMay), "scheduling", "kvcache"),
 
 	"kvcache":                 indexMay,
 	"kvcache/blockhash":       {},
@@ -95,7 +101,7 @@ var leaves = map[string][]string{
 	"github.com/minio":                        {"kvcache/store/s3"},
 	"github.com/prometheus":                   nil,
 	"go.opentelemetry.io":                     nil,
-	"github.com/hashicorp/memberlist":         nil,
+	"github.com/hashicorp/memberlist":         {"scheduling/peers"},
 	"go.yaml.in/yaml/v3":                      {"scheduling/config"},
 	"github.com/sony/gobreaker/v2":            {"kvcache/token/remote", "kvcache/store"},
 	"github.com/stretchr/testify":             {"internal/testenv"},
