@@ -157,6 +157,7 @@ func (r *run) pick(q *request, s *scheduling.Scheduler, d *scheduling.Decision, 
 		r.end(q, Unplaced)
 	case isPickError(err):
 		r.log.none(r.now, q.Request)
+		q.Admitted = Never
 		r.end(q, Refused) // by a filter that says why
 	default:
 		r.fail(err)
