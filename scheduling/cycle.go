@@ -42,6 +42,7 @@ type Cycle struct {
 	predicted []Prediction // by slot; empty until a producer asks for them
 
 	slots  []Slot
+	full   []Slot // as given to Full
 	scores []float64
 	sums   []float64
 	loads  []load // by slot, frozen at the start of an attempt
@@ -117,6 +118,10 @@ func (c *Cycle) PromptKey(tokens int, hash func(r *Request, tokens int) (key uin
 	}
 	return key, ok
 }
+
+// Full says that these endpoints would do but for want of room. A filter calls it before it leaves none because of that: the
+// pick then fails with ErrFull in place of ErrNoEndpoint, and whoever asked knows what to wait for.
+func (c *Cycle) Full(slots []Slot) { c.full = append(c.full[:0], slots...) }
 
 // Endpoint returns the endpoint in a slot.
 func (c *Cycle) Endpoint(slot Slot) *Endpoint { return c.Snapshot.endpoints[slot] }

@@ -41,6 +41,7 @@ type Pool struct {
 	current  atomic.Pointer[Snapshot]
 
 	elsewhere atomic.Pointer[elsewhere]
+	listeners listeners
 
 	mu          sync.Mutex // held while the next snapshot is made
 	ids         map[string]Slot
@@ -79,6 +80,7 @@ func (p *Pool) Snapshot() *Snapshot { return p.current.Load() }
 // Set makes the pool hold exactly these endpoints: it adds, updates and removes what differs. If one is invalid nothing
 // changes.
 func (p *Pool) Set(endpoints []Endpoint) error {
+	defer p.listeners.tell(AnySlot) // once the lock is free
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	wanted := make(map[string]bool, len(endpoints))
@@ -101,6 +103,7 @@ func (p *Pool) Set(endpoints []Endpoint) error {
 // another engine: it gets a new generation, and what was known of the old one is forgotten. Else a cache geometry that is not
 // said stays as it was reported.
 func (p *Pool) Upsert(endpoints ...Endpoint) error {
+	defer p.listeners.tell(AnySlot) // once the lock is free
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.change(endpoints, nil)
@@ -108,6 +111,7 @@ func (p *Pool) Upsert(endpoints ...Endpoint) error {
 
 // Remove takes endpoints out of the pool. IDs that are not in it are passed over.
 func (p *Pool) Remove(ids ...string) {
+	defer p.listeners.tell(AnySlot) // once the lock is free
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	_ = p.change(nil, ids) // removing cannot fail
@@ -213,6 +217,7 @@ func (p *Pool) occupy(next *Snapshot, id string) Slot {
 // Report records what was observed of endpoints. One call publishes one snapshot, so a scraper reports a round at once.
 // States of unknown endpoints are skipped and named in the error, which wraps ErrUnknownEndpoint.
 func (p *Pool) Report(states ...State) error {
+	defer p.listeners.tell(AnySlot) // once the lock is free
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var problems []error

@@ -20,6 +20,7 @@ type account struct {
 	charge   charge
 	legs     []heldLeg // of the other stages, for the primary one's
 	relieved bool      // one of them took the prefill
+	follower Follower
 }
 
 // heldLeg is a leg whose charge a reservation of its own holds. Locks are taken from the whole to its legs.
@@ -40,38 +41,66 @@ func (p *Pool) reservation(c charge) Reservation {
 // FirstToken says that the prefill is over: its tokens no longer count as work to do, and what other stages took over of the
 // request is done.
 func (r Reservation) FirstToken() {
-	if a := r.open(); a != nil {
-		a.pool.ledger.prefilled(&a.charge)
-		for i := range a.legs {
-			if a.legs[i].stage.takes != 0 {
-				a.legs[i].reservation.Done()
-			}
+	a := r.open()
+	if a == nil {
+		return
+	}
+	pool, slot, follower := a.pool, a.charge.slot, a.follower
+	freed := a.charge.prefill > 0
+	pool.ledger.prefilled(&a.charge)
+	over := make([]Reservation, 0, maxLegs)
+	for i := range a.legs {
+		if a.legs[i].stage.takes != 0 {
+			over = append(over, a.legs[i].reservation)
 		}
-		a.mu.Unlock()
+	}
+	a.mu.Unlock()
+	for _, leg := range over {
+		leg.Done()
+	}
+	if follower != nil {
+		follower.FirstToken(slot)
+	}
+	if freed {
+		pool.listeners.tell(slot)
 	}
 }
+
+// maxLegs is how many legs besides the primary one are ended without an allocation.
+const maxLegs = 4
 
 // Tokens says that n more output tokens take up KV memory.
 func (r Reservation) Tokens(n int) {
 	if a := r.open(); a != nil {
 		a.charge.kv += a.pool.ledger.addKV(a.charge.slot, a.charge.generation, n)
+		follower := a.follower
 		a.mu.Unlock()
+		if follower != nil {
+			follower.Tokens(n)
+		}
 	}
 }
 
 // Done ends the reservation: the endpoint is no longer charged for the request.
 func (r Reservation) Done() {
-	if a := r.open(); a != nil {
-		a.serial++
-		a.pool.ledger.release(&a.charge)
-		for i := range a.legs {
-			a.legs[i].reservation.Done()
-		}
-		clear(a.legs)
-		a.legs, a.relieved = a.legs[:0], false
-		a.mu.Unlock()
-		a.pool.accounts.Put(a)
+	a := r.open()
+	if a == nil {
+		return
 	}
+	a.serial++ // nobody else reaches the account from here on
+	pool, slot, follower := a.pool, a.charge.slot, a.follower
+	pool.ledger.release(&a.charge)
+	a.mu.Unlock()
+	for i := range a.legs {
+		a.legs[i].reservation.Done()
+	}
+	clear(a.legs)
+	a.legs, a.relieved, a.follower = a.legs[:0], false, nil
+	pool.accounts.Put(a)
+	if follower != nil {
+		follower.Done()
+	}
+	pool.listeners.tell(slot)
 }
 
 // move charges another endpoint in place of the one that the reservation was for. It reports false if that is gone, or the
@@ -81,15 +110,20 @@ func (r Reservation) move(st *stage, c *Cycle, to *place) bool {
 	if a == nil {
 		return false
 	}
-	defer a.mu.Unlock()
 	if a.charge.requests == 0 {
+		a.mu.Unlock()
 		return false // of a preview
 	}
 	prefill, kv := st.charges(c, to.slot, a.relieved)
+	from := a.charge.slot
 	next, ok := a.pool.ledger.force(to.slot, to.generation, prefill, kv)
 	if ok {
 		a.pool.ledger.release(&a.charge)
 		a.charge = next
+	}
+	a.mu.Unlock()
+	if ok {
+		c.pool.listeners.tell(from)
 	}
 	return ok
 }

@@ -41,6 +41,7 @@ func (o Options) Validate() error {
 var (
 	ErrUnknownModel = errors.New("unknown model")
 	ErrNoEndpoint   = errors.New("no endpoint available")
+	ErrFull         = errors.New("no endpoint has room")
 )
 
 // PickError says why a request could not be placed.
@@ -50,6 +51,8 @@ type PickError struct {
 	Stage string
 	// Filter is the one that removed the last candidate, if one did.
 	Filter string
+	// Full, with ErrFull, is who could take the request if it had room: what the filter gave to Cycle.Full.
+	Full []Slot
 	// Explanation is set if the request asked for it and its model is known: which filter removed whom.
 	Explanation *Explanation
 	Err         error
@@ -201,7 +204,7 @@ func (p *plan) choose(ctx context.Context, c *Cycle) error {
 			continue
 		}
 		err := st.choose(ctx, c)
-		if err == ErrNoEndpoint { // the stage is optional
+		if err == ErrNoEndpoint || err == ErrFull { // the stage is optional
 			continue
 		}
 		if err != nil {
@@ -211,8 +214,8 @@ func (p *plan) choose(ctx context.Context, c *Cycle) error {
 	return nil
 }
 
-// choose appends what the stage chooses to the cycle's legs. The error is ErrNoEndpoint itself where the request can do without
-// the stage.
+// choose appends what the stage chooses to the cycle's legs. The error is ErrNoEndpoint or ErrFull itself where the request can do
+// without the stage.
 func (st *stage) choose(ctx context.Context, c *Cycle) error {
 	st.produce(c)
 	for attempt := 1; ; attempt++ {
@@ -264,7 +267,11 @@ func (st *stage) failure(c *Cycle, filter string, err error, x *Explanation) err
 	} else if st.optional && err == ErrNoEndpoint {
 		return err
 	}
-	return &PickError{Model: c.Request.Model, Adapter: c.Request.Adapter, Stage: st.name, Filter: filter, Err: err, Explanation: x}
+	e := &PickError{Model: c.Request.Model, Adapter: c.Request.Adapter, Stage: st.name, Filter: filter, Err: err, Explanation: x}
+	if err == ErrFull {
+		e.Full = slices.Clone(c.full)
+	}
+	return e
 }
 
 // charges returns the tokens that an endpoint of the stage is charged with.
@@ -355,6 +362,7 @@ func (st *stage) produce(c *Cycle) {
 // candidates freezes the ledger and filters the endpoints that serve the model. It names the filter that left none.
 func (st *stage) candidates(c *Cycle, x *Explanation) (slots []Slot, filter string, err error) {
 	c.counted = [counts]bool{}
+	c.full = c.full[:0]
 	able, known := c.Snapshot.candidates(c.Request.Model, c.Request.Adapter)
 	if !known {
 		return nil, "", ErrUnknownModel
@@ -393,6 +401,9 @@ func (st *stage) filter(c *Cycle, slots []Slot, x *Explanation) (left []Slot, fi
 		if refuser, ok := f.(Refuser); ok && len(slots) == 0 {
 			empty = refuser.Refusal()
 		}
+	}
+	if len(slots) == 0 && len(c.full) > 0 {
+		return nil, filter, ErrFull
 	}
 	if len(slots) == 0 {
 		return nil, filter, empty
