@@ -3,6 +3,7 @@ module github.com/inferloom/inferloom
 go 1.26.0
 
 require (
+	github.com/google/btree v1.1.2
 	github.com/google/go-cmp v0.7.0
 	github.com/hashicorp/memberlist v0.5.3
 	github.com/minio/minio-go/v7 v7.0.91
@@ -27,7 +28,6 @@ require (
 	github.com/dustin/go-humanize v1.0.1 // indirect
 	github.com/go-ini/ini v1.67.0 // indirect
 	github.com/goccy/go-json v0.10.5 // indirect
-	github.com/google/btree v0.0.0-20180813153112-4030bb1f1f0c // indirect
 	github.com/google/uuid v1.6.0 // indirect
 	github.com/hashicorp/errwrap v1.0.0 // indirect
 	github.com/hashicorp/go-immutable-radix v1.0.0 // indirect

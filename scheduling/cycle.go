@@ -41,6 +41,7 @@ type Cycle struct {
 
 	predicted []Prediction // by slot; empty until a producer asks for them
 
+	stage  *stage // that runs
 	slots  []Slot
 	full   []Slot // as given to Full
 	scores []float64
@@ -159,6 +160,15 @@ func (c *Cycle) Uncached(slot Slot) int {
 		return c.PromptTokens
 	}
 	return max(0, c.PromptTokens-int(c.Match.Cached[slot]))
+}
+
+// Charge is what the ledger would hold more of for a slot if it were chosen: prompt tokens to prefill, and tokens of KV memory.
+// It says less than the whole prompt where another stage takes over, and where some of it is cached.
+func (c *Cycle) Charge(slot Slot) (prefill, kv int) {
+	if c.stage == nil {
+		return c.Uncached(slot), c.PromptTokens
+	}
+	return c.stage.charges(c, slot, c.prefillTaken())
 }
 
 // Metric returns the column of a metric, or of a count of the ledger.

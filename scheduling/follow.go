@@ -6,8 +6,8 @@ import (
 	"sync/atomic"
 )
 
-// Follower is told what becomes of a reservation: each call that changes it, after the ledger shows the change and outside of
-// all locks, on the goroutine that made the call. Flow control accounts for tenants by it.
+// Follower is told what becomes of a reservation, after the ledger shows it, on the goroutine that made the call. Calls for one
+// reservation do not overlap, and must not use it. Flow control accounts for tenants by them.
 type Follower interface {
 	// FirstToken says that the prefill is over, on the endpoint in slot. It may come more than once.
 	FirstToken(slot Slot)

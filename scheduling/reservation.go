@@ -45,9 +45,12 @@ func (r Reservation) FirstToken() {
 	if a == nil {
 		return
 	}
-	pool, slot, follower := a.pool, a.charge.slot, a.follower
+	pool, slot := a.pool, a.charge.slot
 	freed := a.charge.prefill > 0
 	pool.ledger.prefilled(&a.charge)
+	if a.follower != nil {
+		a.follower.FirstToken(slot)
+	}
 	over := make([]Reservation, 0, maxLegs)
 	for i := range a.legs {
 		if a.legs[i].stage.takes != 0 {
@@ -57,9 +60,6 @@ func (r Reservation) FirstToken() {
 	a.mu.Unlock()
 	for _, leg := range over {
 		leg.Done()
-	}
-	if follower != nil {
-		follower.FirstToken(slot)
 	}
 	if freed {
 		pool.listeners.tell(slot)
@@ -73,11 +73,10 @@ const maxLegs = 4
 func (r Reservation) Tokens(n int) {
 	if a := r.open(); a != nil {
 		a.charge.kv += a.pool.ledger.addKV(a.charge.slot, a.charge.generation, n)
-		follower := a.follower
-		a.mu.Unlock()
-		if follower != nil {
-			follower.Tokens(n)
+		if a.follower != nil {
+			a.follower.Tokens(n)
 		}
+		a.mu.Unlock()
 	}
 }
 

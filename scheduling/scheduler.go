@@ -182,7 +182,7 @@ func (s *Scheduler) end(c *Cycle) {
 		c.forget()
 	}
 	c.preview, c.keys, c.inFlight = false, c.keys[:0], nil
-	c.Request, c.Snapshot, c.Peer, c.Source = nil, nil, nil, Source{}
+	c.Request, c.Snapshot, c.Peer, c.Source, c.stage = nil, nil, nil, Source{}, nil
 	s.cycles.Put(c)
 }
 

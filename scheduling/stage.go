@@ -73,6 +73,7 @@ func (l *leg) choice() Choice {
 
 // enter sets up a cycle for a stage, except for what its producers make.
 func (c *Cycle) enter(st *stage) {
+	c.stage = st
 	c.Peer = c.Request.Peer
 	for _, earlier := range st.after {
 		for i := range c.legs {

@@ -1,0 +1,142 @@
+package flow_test
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/inferloom/inferloom/scheduling"
+	"github.com/inferloom/inferloom/scheduling/flow"
+	"github.com/stretchr/testify/require"
+)
+
+// newController is a controller over so many endpoints, a and so on, that take so many requests at once each.
+func newController(t testing.TB, endpoints, each int, o flow.Options) *flow.Controller {
+	t.Helper()
+	var list []scheduling.Endpoint
+	for i := range endpoints {
+		list = append(list, scheduling.Endpoint{ID: string(rune('a' + i)), Address: "10.0.0.1:8000", Model: "m"})
+	}
+	pool, err := scheduling.NewPool(scheduling.PoolOptions{Endpoints: list})
+	require.NoError(t, err)
+	if o.Gate == nil {
+		o.Gate = &flow.Gate{}
+	}
+	o.Gate.MaxRequests = each
+	return over(t, pool, o)
+}
+
+func over(t testing.TB, pool *scheduling.Pool, o flow.Options) *flow.Controller {
+	t.Helper()
+	sched, err := scheduling.New(pool, scheduling.Options{Seed: 1, Profile: scheduling.Profile{Filters: []scheduling.Filter{o.Gate}}})
+	require.NoError(t, err)
+	c, err := flow.New(sched, o)
+	require.NoError(t, err)
+	t.Cleanup(c.Close)
+	return c
+}
+
+// BenchmarkAcquireUncontended is Acquire and the end of the reservation where nobody waits, over one endpoint and a profile of
+// the gate alone. own-ns/op is what that costs beyond the same Pick and Done without flow control, which pick-ns/op is.
+func BenchmarkAcquireUncontended(b *testing.B) {
+	c := newController(b, 1, 1000, flow.Options{})
+	plain, err := scheduling.New(c.Pool(), scheduling.Options{Seed: 1})
+	require.NoError(b, err)
+	ctx := context.Background()
+	r := &scheduling.Request{Model: "m", Tenant: "t", Prompt: scheduling.Prompt{Text: make([]byte, 4000)}}
+	b.ReportAllocs()
+	for b.Loop() {
+		d, err := c.Acquire(ctx, r)
+		if err != nil {
+			b.Fatal(err)
+		}
+		d.Done()
+	}
+	with := b.Elapsed()
+	n := b.N
+	start := time.Now()
+	for range n {
+		d, _ := plain.Pick(ctx, r)
+		d.Done()
+	}
+	without := time.Since(start)
+	b.ReportMetric(float64(without)/float64(n), "pick-ns/op")
+	b.ReportMetric(float64(with-without)/float64(n), "own-ns/op")
+}
+
+// BenchmarkDispatch is the life of a request that has to wait: so many clients, each of which asks again once it was served,
+// share one place.
+func BenchmarkDispatch(b *testing.B) {
+	for _, flows := range []int{10, 5000} {
+		b.Run(fmt.Sprintf("waiters=5000/flows=%d", flows), func(b *testing.B) {
+			c := newController(b, 1, 1, flow.Options{MaxRequests: 10_000, MaxLabels: 10})
+			ctx, stop := context.WithCancel(context.Background())
+			hold, err := c.Acquire(ctx, &scheduling.Request{Model: "m"})
+			require.NoError(b, err)
+			var left atomic.Int64
+			left.Store(int64(b.N))
+			var all sync.WaitGroup
+			for i := range 5000 {
+				all.Go(func() {
+					r := &scheduling.Request{Model: "m", Tenant: fmt.Sprint(i % flows), Prompt: scheduling.Prompt{Text: make([]byte, 400)}}
+					for {
+						d, err := c.Acquire(ctx, r)
+						if err != nil {
+							return
+						}
+						if left.Add(-1) == 0 {
+							stop()
+						}
+						d.Done()
+					}
+				})
+			}
+			for c.Stats().Waiting < 5000 {
+				time.Sleep(time.Millisecond)
+			}
+			b.ReportAllocs()
+			b.ResetTimer()
+			hold.Done()
+			<-ctx.Done()
+			b.StopTimer()
+			all.Wait()
+		})
+	}
+}
+
+// BenchmarkDrain is the time from the opening of the gate, by an endpoint that comes, until a backlog is granted.
+func BenchmarkDrain(b *testing.B) {
+	const backlog = 4000
+	b.Run(fmt.Sprintf("backlog=%d", backlog), func(b *testing.B) {
+		b.ReportAllocs()
+		for range b.N {
+			b.StopTimer()
+			c := newController(b, 1, 1, flow.Options{})
+			hold, err := c.Acquire(context.Background(), &scheduling.Request{Model: "m"})
+			require.NoError(b, err)
+			var all sync.WaitGroup
+			for i := range backlog {
+				all.Go(func() {
+					if _, err := c.Acquire(context.Background(), &scheduling.Request{Model: "m", Tenant: fmt.Sprint(i % 10)}); err != nil {
+						b.Error(err)
+					}
+				})
+			}
+			for c.Stats().Waiting < backlog {
+				time.Sleep(time.Millisecond)
+			}
+			var more []scheduling.Endpoint
+			for i := range backlog {
+				more = append(more, scheduling.Endpoint{ID: fmt.Sprint(i), Address: "10.0.0.2:8000", Model: "m"})
+			}
+			b.StartTimer()
+			require.NoError(b, c.Pool().Upsert(more...))
+			all.Wait()
+			b.StopTimer()
+			hold.Done()
+		}
+	})
+}
