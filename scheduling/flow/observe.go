@@ -101,10 +101,10 @@ func (c *Controller) Stats() Stats {
 	}
 	others := TenantStats{Tenant: otherLabel, Weight: 1}
 	for _, a := range c.accounts {
-		t := a.stats()
-		if a.members > 0 {
-			continue // a group: its members are listed
+		if a.group {
+			continue // its members are listed
 		}
+		t := a.stats()
 		if a.label == otherLabel {
 			others.add(t)
 			continue

@@ -16,6 +16,7 @@ type account struct {
 	limits      Tenant
 	named       bool // in Options.Tenants: never forgotten
 	nodes       []*node
+	group       bool
 	members     int // of a group
 
 	inFlight, waiting int
@@ -92,7 +93,7 @@ func (c *Controller) open(name string) *account {
 		}
 		up := c.accounts[g]
 		if up == nil {
-			up = &account{name: g, parent: a.parent, place: -1, label: g, limits: Tenant{}.withDefaults()}
+			up = &account{name: g, group: true, parent: a.parent, place: -1, label: g, limits: Tenant{}.withDefaults()}
 			if l, ok := c.o.Tenants[g]; ok {
 				up.limits, up.named = l.withDefaults(), true
 			}
@@ -367,6 +368,14 @@ func (c *Controller) unpark(a *account, now time.Time) {
 		for _, s := range n.seats {
 			c.show(s)
 		}
+	}
+}
+
+// forgive ends the parking of an account that has nothing waiting any more: there is nothing to wake up for.
+func (c *Controller) forgive(a *account) {
+	a.parked = false
+	if a.place >= 0 {
+		c.recovering.remove(a.place)
 	}
 }
 

@@ -174,7 +174,9 @@ func (c *Controller) dequeue(w *waiter) {
 		b.credit = 0 // nobody saves up service by not asking for it
 	}
 	for up := n.account; up != nil; up = up.parent {
-		up.waiting--
+		if up.waiting--; up.waiting == 0 {
+			c.forgive(up)
+		}
 	}
 	n.queued -= w.cost
 	n.hoarding()
