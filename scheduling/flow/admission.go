@@ -40,10 +40,10 @@ func (c *Controller) admit(w *waiter, l *lane, now time.Time) *Rejected {
 // displace gives up the last request of the tenant that has most waiting in a band, for its weight. It reports false if that is
 // not less worthy to wait than w.
 func (c *Controller) displace(b *band, w *waiter, now time.Time) bool {
-	if len(b.hoards) == 0 || b.rank < w.node.band.rank {
+	if b.hoards.len() == 0 || b.rank < w.node.band.rank {
 		return false
 	}
-	most := b.hoards[0].item
+	most := b.hoards.least()
 	if b == w.node.band && (most == w.node || most.Scaled(most.queued) <= w.node.Scaled(w.node.queued+w.cost)) {
 		return false
 	}

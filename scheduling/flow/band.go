@@ -1,6 +1,7 @@
 package flow
 
 import (
+	"cmp"
 	"slices"
 	"time"
 )
@@ -22,7 +23,7 @@ type band struct {
 
 // band returns the band of a priority, made at its first request.
 func (c *Controller) band(priority int) *band {
-	at, found := slices.BinarySearchFunc(c.bands, priority, func(b *band, p int) int { return compare(p, b.priority) })
+	at, found := slices.BinarySearchFunc(c.bands, priority, func(b *band, p int) int { return cmp.Compare(p, b.priority) })
 	switch {
 	case found:
 		return c.bands[at]
@@ -46,16 +47,6 @@ func (c *Controller) band(priority int) *band {
 	return b
 }
 
-func compare(a, b int) int {
-	if a < b {
-		return 1
-	}
-	if a > b {
-		return -1
-	}
-	return 0
-}
-
 // spent accounts for service of a band. While a band with a floor waits, it is owed its share of all service; what it is
 // served beyond that earns it no debt of more than a request.
 func (c *Controller) spent(b *band, cost int64) {
@@ -74,9 +65,10 @@ func (n *node) hoarding() {
 	h := &n.band.hoards
 	switch key := -n.Scaled(n.queued); {
 	case n.place < 0 && n.queued > 0:
-		h.push(key, n)
+		n.place = h.push(key, 0, n)
 	case n.place >= 0 && n.queued == 0:
 		h.remove(n.place)
+		n.place = -1
 	case n.place >= 0:
 		h.set(n.place, key)
 	}

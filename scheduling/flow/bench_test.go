@@ -3,6 +3,7 @@ package flow_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -74,6 +75,7 @@ func BenchmarkDispatch(b *testing.B) {
 		b.Run(fmt.Sprintf("waiters=5000/flows=%d", flows), func(b *testing.B) {
 			c := newController(b, 1, 1, flow.Options{MaxRequests: 10_000, MaxLabels: 10})
 			ctx, stop := context.WithCancel(context.Background())
+			defer stop()
 			hold, err := c.Acquire(ctx, &scheduling.Request{Model: "m"})
 			require.NoError(b, err)
 			var left atomic.Int64
@@ -139,4 +141,46 @@ func BenchmarkDrain(b *testing.B) {
 			hold.Done()
 		}
 	})
+}
+
+// BenchmarkCancelStorm is waiting requests that give up all at once, until the last has been told; p99-us is how long after its
+// cancellation a request's place in the queue was free again.
+func BenchmarkCancelStorm(b *testing.B) {
+	const storm = 20_000
+	var took []time.Duration
+	cancelled := 0
+	var spent time.Duration
+	for b.Loop() {
+		c := newController(b, 1, 1, flow.Options{MaxRequests: 2 * storm})
+		hold, err := c.Acquire(context.Background(), &scheduling.Request{Model: "m"})
+		require.NoError(b, err)
+		times := make([]time.Duration, storm)
+		begun := make([]time.Time, storm)
+		cancels := make([]func(), storm)
+		var all sync.WaitGroup
+		for i := range storm {
+			cancels[i] = c.Ask(context.Background(), &scheduling.Request{Model: "m", Tenant: fmt.Sprint(i % 100)}, func(scheduling.Decision, error) {
+				times[i] = time.Since(begun[i])
+			})
+		}
+		start := time.Now()
+		const workers = 2
+		for worker := range workers {
+			all.Go(func() {
+				for i := worker; i < storm; i += workers {
+					begun[i] = time.Now()
+					cancels[i]()
+				}
+			})
+		}
+		all.Wait()
+		spent += time.Since(start)
+		require.Zero(b, c.Stats().Waiting)
+		took = append(took, times...)
+		cancelled += storm
+		hold.Done()
+	}
+	slices.Sort(took)
+	b.ReportMetric(float64(cancelled)/spent.Seconds(), "cancels/s")
+	b.ReportMetric(float64(took[len(took)*99/100].Microseconds()), "p99-us")
 }

@@ -34,7 +34,8 @@ type Controller struct {
 	unplaced   *lane   // of requests whose tenant is over a limit
 	rest       *lane   // of those for which there was no lane left
 	running    int     // bands of lanes in which somebody could go
-	serial     uint64
+	serial     uint64  // of the last waiter
+	ties       uint64  // of the last entry among tenants
 	bytes      int64
 	outputs    float64
 	claims     slotSet
@@ -169,21 +170,24 @@ func (c *Controller) straight(ctx context.Context, r *scheduling.Request, evict 
 		c.mu.Unlock()
 		return d, false, nil
 	}
-	for up := n; up.parent != nil; up = up.parent {
-		c.o.Discipline.Join(&up.Share, up.parent.clock)
-	}
-	t := c.ticket(n, r, 0, evict, now)
+	t := c.ticket(n, r, evict, now)
 	c.mu.Unlock()
 
 	d, err = c.sched.Pick(ctx, r)
+	c.mu.Lock()
 	if err == nil {
-		t.hold(&d)
+		c.join(n)
+		t.begin(&d)
+	} else {
+		c.release(t, now)
+	}
+	c.mu.Unlock()
+	if err == nil {
+		d.Follow(t)
 		c.counts[Granted].Add(1)
 		if o := c.o.Observer; o != nil {
 			o.Observe(Event{Granted, n.account.label, n.band.priority, 0})
 		}
-	} else {
-		t.cancel()
 	}
 	// Whoever was turned away by what this pick tried to take looks again.
 	if c.waiting.Load() > 0 {
@@ -213,7 +217,7 @@ func (c *Controller) arrive(w *waiter) {
 		c.claims.clear()
 		for _, l := range c.lanes {
 			for _, root := range l.roots {
-				if len(root.members) > 0 {
+				if root.members.len() > 0 {
 					c.claims.add(l.slots)
 					break
 				}
@@ -245,12 +249,12 @@ func (c *Controller) first(w *waiter) bool {
 		return false
 	}
 	for ; s.parent != nil; s = s.parent {
-		if s.place != 0 {
+		if s.place < 0 || s.parent.members.least() != s {
 			return false
 		}
 	}
 	for _, root := range s.lane.roots {
-		if len(root.members) > 0 {
+		if root.members.len() > 0 {
 			return root == s
 		}
 	}
@@ -286,18 +290,15 @@ func (c *Controller) pick(w *waiter, now time.Time) (lane *lane, granted bool) {
 
 // grant hands a decision to a waiter.
 func (c *Controller) grant(w *waiter, d scheduling.Decision, now time.Time) {
-	waited := w.seat != nil
-	if waited {
-		l := w.seat.lane
-		c.dequeue(w)
-		defer func() { l.pace.add(w.cost, now) }()
+	if w.seat == nil {
+		c.join(w.node)
 	} else {
-		for up := w.node; up.parent != nil; up = up.parent {
-			c.o.Discipline.Join(&up.Share, up.parent.clock)
-		}
+		w.seat.lane.pace.add(w.cost, now)
+		c.dequeue(w)
 	}
-	t := c.ticket(w.node, w.request, d.CachedTokens, w.evict, now)
-	t.hold(&d)
+	t := c.ticket(w.node, w.request, w.evict, now)
+	t.begin(&d)
+	d.Follow(t)
 	c.spent(w.node.band, t.charged)
 	c.observe(w.node, Granted, now.Sub(w.since))
 	c.end(w, d, nil)
@@ -421,10 +422,11 @@ func (c *Controller) rehome(w *waiter, l *lane, now time.Time) {
 	// What it may wait for an endpoint to come is another time than what it may wait for its turn.
 	if w.place >= 0 {
 		c.deadlines.remove(w.place)
+		w.place = -1
 	}
 	c.expiry(w, l, now)
 	if !w.due.IsZero() {
-		c.deadlines.push(w.due.UnixNano(), w)
+		w.place = c.deadlines.push(w.due.UnixNano(), w.serial, w)
 	}
 }
 
@@ -447,11 +449,11 @@ func (c *Controller) unlock() {
 // plan sets the timer to when something is due next.
 func (c *Controller) plan(now time.Time) {
 	var at int64
-	if len(c.deadlines) > 0 {
-		at = c.deadlines[0].key
+	if c.deadlines.len() > 0 {
+		at = c.deadlines.key()
 	}
-	if len(c.recovering) > 0 && (at == 0 || c.recovering[0].key < at) {
-		at = c.recovering[0].key
+	if c.recovering.len() > 0 && (at == 0 || c.recovering.key() < at) {
+		at = c.recovering.key()
 	}
 	if at == 0 {
 		if c.timer != nil {
@@ -476,16 +478,20 @@ func (c *Controller) tick() {
 	c.mu.Lock()
 	c.timer = nil
 	now := c.o.Clock.Now()
-	for len(c.deadlines) > 0 && c.deadlines[0].key <= now.UnixNano() {
-		w := c.deadlines[0].item
+	for c.deadlines.len() > 0 && c.deadlines.key() <= now.UnixNano() {
+		w := c.deadlines.least()
 		outcome := Expired
 		if w.seat.lane.quiet {
 			outcome = NoEndpoint
 		}
-		c.reject(w, &Rejected{Outcome: outcome, Err: w.ctx.Err()}, now)
+		refusal := &Rejected{Outcome: outcome}
+		if at, ok := w.ctx.Deadline(); ok && !at.After(now) {
+			refusal.Err = context.DeadlineExceeded
+		}
+		c.reject(w, refusal, now)
 	}
-	for len(c.recovering) > 0 && c.recovering[0].key <= now.UnixNano() {
-		c.unpark(c.recovering[0].item, now)
+	for c.recovering.len() > 0 && c.recovering.key() <= now.UnixNano() {
+		c.unpark(c.recovering.least(), now)
 	}
 	c.wake(scheduling.AnySlot)
 	c.dispatch(now)

@@ -110,13 +110,12 @@ func (c *Controller) consistent(t require.TestingT) {
 	require.Equal(t, all.bytes, c.bytes)
 	for _, b := range c.bands {
 		require.Equal(t, bands[b], sums{b.waiting, b.bytes, b.queued})
-		require.True(t, slices.IsSortedFunc(b.hoards, func(x, y entry[*node]) int { return 0 }))
 	}
 	for _, l := range c.lanes {
 		require.Equal(t, lanes[l], l.waiting)
 		for _, root := range l.roots {
 			require.Positive(t, root.waiting)
-			if len(root.members) > 0 && !l.quiet {
+			if root.members.len() > 0 && !l.quiet {
 				running++
 			}
 			if c.o.Aging > 0 {
@@ -138,9 +137,10 @@ func (c *Controller) consistent(t require.TestingT) {
 			require.Equal(t, n.queued > 0, n.place >= 0)
 		}
 	}
-	for i, e := range c.deadlines {
-		require.Equal(t, i, e.item.place)
-		require.NotNil(t, e.item.seat)
+	for _, e := range c.deadlines.entries {
+		w := c.deadlines.items[e.id]
+		require.EqualValues(t, e.id, w.place)
+		require.NotNil(t, w.seat)
 	}
 }
 
@@ -165,7 +165,7 @@ func TestRandomLives(t *testing.T) {
 			Gate: gate, Clock: clock, MaxRequests: 12, MaxBytes: 40_000, MaxTenants: rapid.IntRange(1, 6).Draw(t, "max tenants"), MaxLabels: 2,
 			Discipline: rapid.SampledFrom([]Discipline{nil, VTC{}, RoundRobin{}, DRR{Quantum: 100}, &LeastAttained{}, Strict{}}).Draw(t, "discipline"),
 			Order:      rapid.SampledFrom([]Order{FirstCome, EarliestDeadline, ObjectiveDeadline, ShortestFirst}).Draw(t, "order"),
-			TTL:        10 * time.Second, MaxBands: 3,
+			TTL:        10 * time.Second, MaxBands: rapid.SampledFrom([]int{0, 8}).Draw(t, "bands"),
 			RefuseLate: rapid.Bool().Draw(t, "refuse late"),
 			Tenant:     Tenant{MaxInFlight: rapid.SampledFrom([]int{0, 2}).Draw(t, "cap")},
 			Tenants:    map[string]Tenant{"a": {Weight: 2, Rate: 100}, "g/": {MaxInFlight: 1}},
@@ -188,8 +188,12 @@ func TestRandomLives(t *testing.T) {
 			err      error
 			cancel   func()
 			ended    bool
+			seen     bool // its answer was there at the end of a step
 		}
 		var lives []*life
+		// Who waited before a step, and was free to go.
+		var before []*life
+		strict := o.Aging == 0 && !sized
 		waiting := func() (list []*life) {
 			for _, l := range lives {
 				if l.answers == 0 {
@@ -257,6 +261,22 @@ func TestRandomLives(t *testing.T) {
 			},
 			"": func(t *rapid.T) {
 				c.consistent(t)
+				for _, w := range before {
+					if w.answers > 0 || !strict || c.waiterOf(w.request).limited() {
+						continue
+					}
+					for _, g := range lives {
+						fresh := g.answers > 0 && g.err == nil && !g.seen
+						require.False(t, fresh && g.request.Model == w.request.Model && g.request.Priority < w.request.Priority,
+							"priority %d went before %d", g.request.Priority, w.request.Priority)
+					}
+				}
+				before = nil
+				for _, l := range lives {
+					if l.seen = l.answers > 0; !l.seen && !c.waiterOf(l.request).limited() {
+						before = append(before, l)
+					}
+				}
 				var outcomes uint64
 				for _, l := range lives {
 					require.LessOrEqual(t, l.answers, 1, "one outcome")
@@ -311,9 +331,9 @@ func TestRandomLives(t *testing.T) {
 
 // waiterOf is the waiter of a request that waits.
 func (c *Controller) waiterOf(r *scheduling.Request) *waiter {
-	for _, e := range c.deadlines {
-		if e.item.request == r {
-			return e.item
+	for _, w := range c.deadlines.items {
+		if w != nil && w.request == r {
+			return w
 		}
 	}
 	return nil

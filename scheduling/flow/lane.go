@@ -117,7 +117,7 @@ func (a turn) before(b turn) bool {
 	if p, q := a.root.node.band.priority, b.root.node.band.priority; p != q {
 		return p > q
 	}
-	return a.root.members[0].key-b.root.members[0].key < 0
+	return a.root.members.key()-b.root.members.key() < 0
 }
 
 func (t turn) promoted() bool { return t.due || t.aged }
@@ -126,7 +126,7 @@ func (t turn) promoted() bool { return t.due || t.aged }
 func (c *Controller) turn(l *lane) turn {
 	t := turn{lane: l}
 	for _, root := range l.roots {
-		if len(root.members) == 0 {
+		if root.members.len() == 0 {
 			continue
 		}
 		switch {
@@ -190,10 +190,10 @@ func (c *Controller) head(t turn, now time.Time) *waiter {
 		return t.root.oldest
 	}
 descend:
-	for len(t.root.members) > 0 {
+	for t.root.members.len() > 0 {
 		s := t.root
-		for len(s.members) > 0 && s.line.len() == 0 {
-			s = s.members[0].item
+		for s.members.len() > 0 && s.line.len() == 0 {
+			s = s.members.least()
 			if over, wait := s.node.account.over(now); over {
 				c.park(s.node.account, wait, now)
 				continue descend

@@ -1,6 +1,7 @@
 package flow
 
 import (
+	"cmp"
 	"math"
 	"slices"
 	"time"
@@ -27,8 +28,6 @@ type account struct {
 	parked bool // over a limit: its requests are out of the running
 	place  int  // in Controller.recovering, -1 if not there
 }
-
-func (a *account) moved(to int) { a.place = to }
 
 // bucket is a quota: what may be spent now, refilled as time goes by.
 type bucket struct {
@@ -156,8 +155,6 @@ type node struct {
 	place   int   // in band.hoards, -1 if not there
 }
 
-func (n *node) moved(to int) { n.place = to }
-
 // node returns the account's node in a band.
 func (a *account) node(b *band) *node {
 	for _, n := range a.nodes {
@@ -200,17 +197,15 @@ type seat struct {
 	oldest, newest *waiter
 }
 
-func (s *seat) moved(to int) { s.place = to }
-
 // ready reports whether something waits here that could go now.
-func (s *seat) ready() bool { return s.line.len() > 0 || len(s.members) > 0 }
+func (s *seat) ready() bool { return s.line.len() > 0 || s.members.len() > 0 }
 
 // order is where the seat's first request is in Options.Order.
 func (s *seat) order() int64 {
 	if s.line.len() > 0 {
 		return s.line.head().order
 	}
-	return s.members[0].key
+	return s.members.key()
 }
 
 // key asks the discipline for a seat's tag.
@@ -237,7 +232,7 @@ func (c *Controller) seat(n *node, l *lane) *seat {
 	if n.parent != nil {
 		s.parent = c.seat(n.parent, l)
 	} else {
-		at, _ := slices.BinarySearchFunc(l.roots, n.band.priority, func(r *seat, p int) int { return p - r.node.band.priority })
+		at, _ := slices.BinarySearchFunc(l.roots, n.band.priority, func(r *seat, p int) int { return cmp.Compare(p, r.node.band.priority) })
 		l.roots = slices.Insert(l.roots, at, s)
 	}
 	return s
@@ -254,7 +249,7 @@ func (c *Controller) unseat(s *seat) {
 		if up == nil {
 			s.lane.roots = slices.DeleteFunc(s.lane.roots, func(r *seat) bool { return r == s })
 		}
-		members, sorted := s.members[:0], s.line.sorted
+		members, sorted := s.members, s.line.sorted
 		*s = seat{place: -1, members: members}
 		s.line.sorted = sorted
 		c.seats = append(c.seats, s)
@@ -267,8 +262,8 @@ func (c *Controller) show(s *seat) {
 	for ; s.parent != nil && s.place < 0 && s.ready() && !s.node.account.parked; s = s.parent {
 		up := s.parent
 		level := up.node.clock
-		if len(up.members) > 0 {
-			level = earlier(level, up.members[0].key)
+		if up.members.len() > 0 {
+			level = earlier(level, up.members.key())
 		} else if up.parent == nil && !s.lane.quiet {
 			c.running++
 		}
@@ -277,7 +272,8 @@ func (c *Controller) show(s *seat) {
 		if s.node.Tag != was {
 			c.retag(s.node)
 		}
-		up.members.push(c.key(s), s)
+		c.ties++
+		s.place = up.members.push(c.key(s), c.ties, s)
 	}
 	c.rekey(s)
 }
@@ -287,7 +283,8 @@ func (c *Controller) hide(s *seat) {
 	for ; s.parent != nil && s.place >= 0; s = s.parent {
 		up := s.parent
 		up.members.remove(s.place)
-		if len(up.members) > 0 {
+		s.place = -1
+		if up.members.len() > 0 {
 			c.rekey(up)
 			return
 		}
@@ -320,6 +317,15 @@ func earlier(a, b int64) int64 {
 	return b
 }
 
+// join lifts a node that does not wait to where the others are, as it would be if it did.
+func (c *Controller) join(n *node) {
+	for ; n.parent != nil; n = n.parent {
+		if !slices.ContainsFunc(n.seats, func(s *seat) bool { return s.place >= 0 }) {
+			c.o.Discipline.Join(&n.Share, n.parent.clock)
+		}
+	}
+}
+
 // charge accounts for service of a node: its cost at dispatch, a difference later.
 func (c *Controller) charge(n *node, cost int64, dispatched bool, now time.Time) {
 	for a := n.account; a != nil; a = a.parent {
@@ -342,7 +348,7 @@ func (c *Controller) charge(n *node, cost int64, dispatched bool, now time.Time)
 func (c *Controller) park(a *account, wait time.Duration, now time.Time) {
 	a.parked = true
 	if wait > 0 && a.place < 0 {
-		c.recovering.push(now.Add(wait).UnixNano(), a)
+		a.place = c.recovering.push(now.Add(wait).UnixNano(), 0, a)
 	}
 	for _, n := range a.nodes {
 		for _, s := range n.seats {
@@ -356,10 +362,11 @@ func (c *Controller) unpark(a *account, now time.Time) {
 	over, wait := a.over(now)
 	if a.place >= 0 {
 		c.recovering.remove(a.place)
+		a.place = -1
 	}
 	if over {
 		if wait > 0 {
-			c.recovering.push(now.Add(wait).UnixNano(), a)
+			a.place = c.recovering.push(now.Add(wait).UnixNano(), 0, a)
 		}
 		return
 	}
@@ -376,6 +383,7 @@ func (c *Controller) forgive(a *account) {
 	a.parked = false
 	if a.place >= 0 {
 		c.recovering.remove(a.place)
+		a.place = -1
 	}
 }
 

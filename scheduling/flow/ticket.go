@@ -30,18 +30,15 @@ type ticket struct {
 // settleEvery is after how many output tokens beyond what was charged the account is settled.
 const settleEvery = 64
 
-// ticket charges a request at its dispatch.
-func (c *Controller) ticket(n *node, r *scheduling.Request, cached int, evict func(error), now time.Time) *ticket {
+// ticket makes a ticket for a request that is about to be placed, which counts as in flight from here on.
+func (c *Controller) ticket(n *node, r *scheduling.Request, evict func(error), now time.Time) *ticket {
 	t := c.tickets.Get().(*ticket)
-	t.node, t.at, t.evict = n, now, nil
+	t.node, t.at = n, now
 	t.prompt = r.Prompt.Len()
-	t.cached = min(cached, t.prompt)
 	t.expected = c.estimate(n.account, r)
-	t.charged = c.cost(t.prompt-t.cached, t.cached, t.expected)
 	for a := n.account; a != nil; a = a.parent {
 		a.inFlight++
 	}
-	c.charge(n, t.charged, true, now)
 	if evict != nil && r.Priority < 0 && c.o.EvictFor != nil {
 		t.evict = evict
 		t.place = len(c.sheddable)
@@ -50,15 +47,16 @@ func (c *Controller) ticket(n *node, r *scheduling.Request, cached int, evict fu
 	return t
 }
 
-// hold ties the ticket to a decision.
-func (t *ticket) hold(d *scheduling.Decision) {
+// begin charges a request that has been placed.
+func (t *ticket) begin(d *scheduling.Decision) {
+	c := t.c
 	t.slot, t.cached = d.Slot(), min(d.CachedTokens, t.prompt)
-	if t.c.gate.Adaptive != nil {
-		pool := t.c.sched.Pool()
-		t.generation = pool.Snapshot().Generation(t.slot)
-		t.beside = pool.InFlight(t.slot).Requests
+	if c.gate.Adaptive != nil {
+		t.generation = c.Pool().Snapshot().Generation(t.slot)
+		t.beside = c.Pool().InFlight(t.slot).Requests
 	}
-	d.Follow(t)
+	t.charged = c.cost(t.prompt-t.cached, t.cached, t.expected)
+	c.charge(t.node, t.charged, true, t.at)
 }
 
 // settle charges the difference between what a request costs and what was charged.
@@ -115,15 +113,6 @@ func (t *ticket) Done() {
 	c.mu.Unlock()
 }
 
-// cancel undoes a ticket that came to nothing.
-func (t *ticket) cancel() {
-	now := t.time()
-	t.c.mu.Lock()
-	t.settle(0, now)
-	t.c.release(t, now)
-	t.c.mu.Unlock()
-}
-
 // release gives a tenant its place back and the ticket to the next request.
 func (c *Controller) release(t *ticket, now time.Time) {
 	for a := t.node.account; a != nil; a = a.parent {
@@ -145,7 +134,7 @@ func (c *Controller) release(t *ticket, now time.Time) {
 }
 
 func (t *ticket) reset() {
-	t.node, t.evict, t.evicted, t.place = nil, nil, false, -1
+	t.node, t.evict, t.evicted, t.place, t.charged = nil, nil, false, -1, 0
 	t.output, t.settled, t.started = 0, 0, false
 	t.sunk.Store(0)
 }

@@ -35,8 +35,6 @@ type waiter struct {
 	answer   func(scheduling.Decision, error)
 }
 
-func (w *waiter) moved(to int) { w.place = to }
-
 // prepare fills in what a request's place depends on.
 func (c *Controller) prepare(w *waiter, now time.Time) {
 	r := w.request
@@ -50,7 +48,7 @@ func (c *Controller) prepare(w *waiter, now time.Time) {
 	const never = math.MaxInt64 / 2
 	switch c.o.Order {
 	case FirstCome:
-		w.order = now.UnixNano()
+		w.order = int64(w.serial)
 	case EarliestDeadline:
 		if w.order = never; !w.due.IsZero() {
 			w.order = w.due.UnixNano()
@@ -105,7 +103,7 @@ func (c *Controller) enqueue(w *waiter, l *lane, now time.Time) {
 		c.expiry(w, l, now)
 	}
 	if !w.due.IsZero() {
-		c.deadlines.push(w.due.UnixNano(), w)
+		w.place = c.deadlines.push(w.due.UnixNano(), w.serial, w)
 	}
 	c.sit(w, l, now)
 }
@@ -182,6 +180,7 @@ func (c *Controller) dequeue(w *waiter) {
 	n.hoarding()
 	if w.place >= 0 {
 		c.deadlines.remove(w.place)
+		w.place = -1
 	}
 }
 
