@@ -28,6 +28,7 @@ var cores = map[string][]string{
 	"scheduling/filter":        {"scheduling"},
 	"scheduling/scorer":        {"scheduling"},
 	"scheduling/picker":        {"scheduling"},
+	"scheduling/flow":          {"scheduling"},
 	"scheduling/selectserver":  {"scheduling"},
 	"scheduling/shadow":        {"scheduling"},
 	"scheduling/replay":        {"scheduling"},
@@ -69,10 +70,10 @@ var cores = map[string][]string{
 	"moe/emit": {"accel", "moe", "moe/plan"},
 
 	"gateway/api":       {},
-	"gateway":           {"gateway/api", "scheduling"},
-	"gateway/record":    {"gateway", "gateway/api", "scheduling", "kvcache/blockhash"},
-	"gateway/proxy":     {"gateway", "gateway/api", "scheduling"},
-	"gateway/dashboard": {"gateway", "gateway/api", "scheduling"},
+	"gateway":           {"gateway/api", "scheduling", "scheduling/flow"},
+	"gateway/record":    {"gateway", "gateway/api", "scheduling", "scheduling/flow", "kvcache/blockhash"},
+	"gateway/proxy":     {"gateway", "gateway/api", "scheduling", "scheduling/flow"},
+	"gateway/dashboard": {"gateway", "gateway/api", "scheduling", "scheduling/flow"},
 }
 
 // levelsMay is what a level of the KV store depends on.
@@ -88,7 +89,7 @@ var indexMay = []string{"kvcache/blockhash", "kvcache/events", "kvcache/events/i
 var followMay = append(slices.Clone(indexMay), "kvcache")
 
 // libraries may be imported by cores.
-var libraries = []string{"github.com/zeebo/xxh3", "github.com/klauspost/cpuid/v2", "github.com/sony/gobreaker/v2", "go.yaml.in/yaml/v3"}
+var libraries = []string{"github.com/zeebo/xxh3", "github.com/klauspost/cpuid/v2", "github.com/sony/gobreaker/v2", "github.com/google/btree", "go.yaml.in/yaml/v3"}
 
 // leaves are the heavy dependencies, each allowed in the packages whose job it is, with those below them, and in nothing else
 // outside examples.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/inferloom/inferloom/gateway/api"
 	"github.com/inferloom/inferloom/scheduling"
+	"github.com/inferloom/inferloom/scheduling/flow"
 )
 
 // SessionHeader is the header that names a request's session where BrainOptions does not say.
@@ -19,6 +20,10 @@ const SessionHeader = "X-Session-Id"
 // BrainOptions are the parameters of a Brain; Scheduler is required.
 type BrainOptions struct {
 	Scheduler *scheduling.Scheduler
+	// Flow decides when requests run, and has Scheduler choose where; nil runs them all at once.
+	Flow *flow.Controller
+	// Dialect understands another project's headers; nil goes by the body alone.
+	Dialect Dialect
 	// Tokenizers tell the tokens of prompts exactly, by the name of the base model. The prompts of other models, and those
 	// that a Tokenizer fails at, are estimated.
 	Tokenizers map[string]Tokenizer
@@ -35,6 +40,14 @@ type BrainOptions struct {
 	ExplainEvery int
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
+}
+
+// Dialect translates another project's headers. It must be safe for concurrent use. LLMD is one.
+type Dialect interface {
+	// Describe changes what the brain has made of a request.
+	Describe(s *scheduling.Request, r *api.Request)
+	// Reject changes what a client is told that is turned away.
+	Reject(r *Rejection)
 }
 
 // Observer is told what became of requests. It must be safe for concurrent use and must not block.
@@ -81,6 +94,8 @@ type Record struct {
 	TokenizeErr error
 	// PredictedCached is how many prompt tokens the scheduler believed cached.
 	PredictedCached int
+	// Waited is how long flow control took, the choice of the endpoint included; 0 without it.
+	Waited time.Duration
 	// Decide is how long the decision took, TTFT when the first byte came after Start (0 if none did), Total when the
 	// request ended.
 	Decide, TTFT, Total time.Duration
@@ -111,6 +126,9 @@ func NewBrain(o BrainOptions) (*Brain, error) {
 	if o.Scheduler == nil {
 		return nil, errors.New("scheduler: nil")
 	}
+	if o.Flow != nil && o.Flow.Scheduler() != o.Scheduler {
+		return nil, errors.New("flow: over another scheduler")
+	}
 	if o.ExplainEvery < 0 {
 		return nil, fmt.Errorf("explain every %d: negative", o.ExplainEvery)
 	}
@@ -140,7 +158,7 @@ func (b *Brain) Route(ctx context.Context, r *api.Request) (*Route, error) {
 	if n := b.o.ExplainEvery; n > 0 {
 		l.request.Explain = b.decided.Add(1)%uint64(n) == 0
 	}
-	d, err := b.o.Scheduler.Pick(ctx, &l.request)
+	d, err := b.place(ctx, l)
 	if err != nil {
 		return nil, l.reject(err)
 	}
@@ -150,6 +168,17 @@ func (b *Brain) Route(ctx context.Context, r *api.Request) (*Route, error) {
 	l.record.PredictedCached = d.CachedTokens
 	l.record.Explanation = d.Explanation
 	return NewRoute(l.target(), l), nil
+}
+
+// place waits until the request may run, if there is flow control, and chooses where.
+func (b *Brain) place(ctx context.Context, l *lease) (scheduling.Decision, error) {
+	if b.o.Flow == nil {
+		return b.o.Scheduler.Pick(ctx, &l.request)
+	}
+	began := b.o.Now()
+	d, err := b.o.Flow.Acquire(ctx, &l.request)
+	l.record.Waited = b.o.Now().Sub(began)
+	return d, err
 }
 
 // describe says in the scheduler's words what a request asks for.
@@ -164,6 +193,9 @@ func (b *Brain) describe(s *scheduling.Request, r *api.Request) error {
 	}
 	if b.o.Objectives != nil {
 		s.TTFT, s.TPOT = b.o.Objectives(r.HeaderValue)
+	}
+	if b.o.Dialect != nil {
+		b.o.Dialect.Describe(s, r)
 	}
 	return nil
 }
@@ -266,25 +298,52 @@ func statusOf(err error) int {
 
 // reject says to the client why its request could not be placed.
 func (l *lease) reject(err error) error {
-	var pick *scheduling.PickError
 	r := &Rejection{Err: err}
-	if errors.As(err, &pick) {
+	pick, picked := errors.AsType[*scheduling.PickError](err)
+	if picked {
 		l.record.Explanation = pick.Explanation
 	}
-	switch {
-	case pick == nil:
+	if refused, ok := errors.AsType[*flow.Rejected](err); ok && refused.Outcome != flow.Failed {
+		if refused.Outcome == flow.ClientGone {
+			l.observe(refused.Err)
+			return refused.Err
+		}
+		l.refuse(r, refused)
+	} else if !picked {
 		l.observe(err)
 		return err
-	case errors.Is(err, scheduling.ErrUnknownModel):
+	} else if errors.Is(pick, scheduling.ErrUnknownModel) {
 		r.Status, r.Reason, r.Param = http.StatusNotFound, ReasonModelNotFound, "model"
 		r.Message = fmt.Sprintf("the model %q does not exist", l.record.Model)
-	case !errors.Is(err, scheduling.ErrNoEndpoint): // a filter refused it
+	} else if !errors.Is(pick, scheduling.ErrNoEndpoint) { // a filter refused it
 		r.Status, r.Reason, r.RetryAfter = http.StatusTooManyRequests, ReasonOverloaded, time.Second
 		r.Message = pick.Err.Error()
-	default:
+	} else {
 		r.Status, r.Reason, r.RetryAfter = http.StatusServiceUnavailable, ReasonNoEndpoint, time.Second
 		r.Message = fmt.Sprintf("no endpoint can serve the model %q at the moment", l.record.Model)
 	}
+	if l.brain.o.Dialect != nil {
+		l.brain.o.Dialect.Reject(r)
+	}
 	l.observe(r)
 	return r
+}
+
+// refuse words a refusal of flow control.
+func (l *lease) refuse(r *Rejection, refused *flow.Rejected) {
+	r.Status, r.RetryAfter = refused.Status(), refused.RetryAfter
+	switch refused.Outcome {
+	case flow.Saturated, flow.Displaced:
+		r.Reason, r.Message = ReasonOverloaded, "too many requests are waiting"
+	case flow.Late:
+		r.Reason, r.Message = ReasonTooLate, "the request could not have been started in time"
+	case flow.Expired:
+		r.Reason, r.Message = ReasonTooLate, fmt.Sprintf("the request was not started within %v", refused.Waited.Round(time.Millisecond))
+	case flow.NoEndpoint:
+		r.Reason, r.Message = ReasonNoEndpoint, fmt.Sprintf("no endpoint can serve the model %q at the moment", l.record.Model)
+		r.RetryAfter = max(r.RetryAfter, time.Second)
+	case flow.ShutDown:
+		r.Reason, r.Message = ReasonShuttingDown, "the gateway is shutting down"
+		r.RetryAfter = max(r.RetryAfter, time.Second)
+	}
 }

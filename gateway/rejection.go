@@ -14,6 +14,8 @@ const (
 	ReasonModelNotFound = "model_not_found" // 404: no pool serves the model
 	ReasonNoEndpoint    = "no_endpoint"     // 503: the model is known but nothing that could serve it is there
 	ReasonOverloaded    = "overloaded"      // 429: everything that could serve it is full
+	ReasonTooLate       = "too_late"        // 429: it would not start, or has not started, in time
+	ReasonShuttingDown  = "shutting_down"   // 503: the gateway takes no more
 	ReasonInternal      = "internal_error"  // 500: the brain itself failed
 )
 
@@ -24,6 +26,7 @@ type Rejection struct {
 	Param      string        // the request field at fault, if one is
 	Message    string        // for the client
 	RetryAfter time.Duration // when another try makes sense; 0 if unknown
+	Header     []HeaderEdit  // more headers of the answer
 	Err        error         // for the log, not for the client; may be nil
 }
 

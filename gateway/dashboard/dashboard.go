@@ -8,6 +8,7 @@ import (
 
 	"github.com/inferloom/inferloom/gateway"
 	"github.com/inferloom/inferloom/scheduling"
+	"github.com/inferloom/inferloom/scheduling/flow"
 )
 
 // What Options mean where they do not say.
@@ -27,6 +28,8 @@ const maxSteps = 3600
 type Options struct {
 	// Pool is whose endpoints are shown.
 	Pool *scheduling.Pool
+	// Flow is whose queues are shown; nil shows none.
+	Flow *flow.Controller
 	// Title tells this gateway from others, at the top of the page; empty shows none.
 	Title string
 	// Window is how far back the charts reach; 0 means DefaultWindow.

@@ -23,6 +23,7 @@ type document struct {
 	InFlight  inFlight      `json:"in_flight"`
 	Endpoints endpointTable `json:"endpoints"`
 	Series    series        `json:"series"`
+	Flow      *flowTable    `json:"flow"` // null without flow control
 	// Decisions and Failures are newest first; of the decisions, those that the page does not have yet.
 	Decisions []decision `json:"decisions"`
 	Failures  []failure  `json:"failures"`
@@ -122,6 +123,7 @@ func (d *Dashboard) document(after uint64) *document {
 	covered := d.covered(now, last)
 	doc.Recent = newFigures(&recent, covered)
 	doc.Endpoints = d.table(now, last, covered)
+	doc.Flow = d.flow()
 	doc.Decisions = make([]decision, 0, len(decisions))
 	for _, r := range decisions {
 		doc.Decisions = append(doc.Decisions, newDecision(r.number, &r.value))

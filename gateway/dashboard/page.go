@@ -15,7 +15,7 @@ import (
 var assets embed.FS
 
 // scripts make up the page's one script, in this order.
-var scripts = []string{"format.js", "chart.js", "endpoints.js", "decisions.js", "failures.js", "page.js"}
+var scripts = []string{"format.js", "chart.js", "endpoints.js", "flow.js", "decisions.js", "failures.js", "page.js"}
 
 // page is the document at /dashboard, and the policy that lets a browser run what is in it and nothing else.
 type page struct {

@@ -231,6 +231,9 @@ func (x *exchange) rejectRoute(ctx context.Context, err error) {
 	}
 	x.p.log.LogAttrs(ctx, level, "request rejected", slog.String("request_id", x.id), slog.String("model", x.req.Model),
 		slog.Int("status", rejection.Status), slog.String("reason", rejection.Reason), slog.Any("error", err))
+	for _, h := range rejection.Header {
+		x.w.Header().Set(h.Name, h.Value)
+	}
 	writeError(x.w, rejection.APIError(), rejection.RetryAfter)
 }
 

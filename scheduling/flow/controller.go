@@ -94,6 +94,9 @@ func New(sched *scheduling.Scheduler, o Options) (*Controller, error) {
 // Pool returns the pool whose endpoints the controller hands out.
 func (c *Controller) Pool() *scheduling.Pool { return c.sched.Pool() }
 
+// Scheduler returns the scheduler that chooses endpoints.
+func (c *Controller) Scheduler() *scheduling.Scheduler { return c.sched }
+
 // Acquire waits until the request may run, and chooses and reserves its endpoint in the same step. The decision's reservation
 // is the grant: ending it hands what it held to the next request. The error is a *Rejected, which wraps the context's error if
 // that ended first.

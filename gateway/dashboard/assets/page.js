@@ -40,6 +40,7 @@ class Page {
         lines: [{ key: "failed", label: "failed", color: "red" }, { key: "rejected", label: "rejected", color: "violet", dashed: true }] }),
     ];
     this.endpoints = new Endpoints();
+    this.flow = new Flow();
     this.decisions = new Decisions();
     this.failures = new Failures();
     byId("pause").addEventListener("click", () => this.pause(!this.paused));
@@ -114,6 +115,7 @@ class Page {
     }
     for (const c of this.charts) c.update(doc.series);
     this.endpoints.update(doc);
+    this.flow.update(doc.flow);
     this.decisions.update(doc.decisions, doc.max_decisions);
     this.failures.update(doc.failures);
   }
