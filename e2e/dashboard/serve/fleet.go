@@ -15,6 +15,7 @@ import (
 	"github.com/inferloom/inferloom/gateway/dashboard"
 	"github.com/inferloom/inferloom/scheduling"
 	"github.com/inferloom/inferloom/scheduling/filter"
+	"github.com/inferloom/inferloom/scheduling/flow"
 	"github.com/inferloom/inferloom/scheduling/policy"
 	"github.com/inferloom/inferloom/scheduling/prefix"
 )
@@ -51,13 +52,14 @@ type fleet struct {
 	behind    atomic.Int64
 	began     time.Time
 	unknown   string // a model that nobody serves
+	tenant    string
 	prompts   [24]string
 }
 
 func newFleet(size int, rate float64, plain bool) (*fleet, error) {
-	f := &fleet{endpoints: engines(size), rate: rate, unknown: hostileModel, began: time.Now()}
+	f := &fleet{endpoints: engines(size), rate: rate, unknown: hostileModel, tenant: hostileModel, began: time.Now()}
 	if plain {
-		f.endpoints[size-1].ID, f.unknown = fmt.Sprintf("vllm-%d", size-1), "qwen4-32b"
+		f.endpoints[size-1].ID, f.unknown, f.tenant = fmt.Sprintf("vllm-%d", size-1), "qwen4-32b", "mobile-app"
 	}
 	for i := range f.prompts {
 		f.prompts[i] = fmt.Sprintf("You are assistant %d. ", i) + strings.Repeat("Answer from the handbook only. ", 60+20*i)
@@ -72,15 +74,24 @@ func newFleet(size int, rate float64, plain bool) (*fleet, error) {
 		return nil, err
 	}
 	profile := policy.Default(index)
-	profile.Filters = []scheduling.Filter{filter.Role{Phase: scheduling.Decode}}
+	gate := &flow.Gate{Limits: flow.Limits{MaxRequests: 5}}
+	profile.Filters = []scheduling.Filter{filter.Role{Phase: scheduling.Decode}, gate}
 	sched, err := scheduling.New(f.pool, scheduling.Options{Profile: profile})
 	if err != nil {
 		return nil, err
 	}
-	if f.dashboard, err = dashboard.New(dashboard.Options{Pool: f.pool, Title: "made-up fleet", Now: f.now}); err != nil {
+	controller, err := flow.New(sched, flow.Options{
+		Gate: gate, Tenants: map[string]flow.Tenant{"research": {Weight: 2}, "nightly-batch": {MaxInFlight: 6}}, RefuseLate: true, MaxRequests: 40,
+	})
+	if err != nil {
 		return nil, err
 	}
-	f.brain, err = gateway.NewBrain(gateway.BrainOptions{Scheduler: sched, Observer: f.dashboard, ExplainEvery: 4, Now: f.now})
+	if f.dashboard, err = dashboard.New(dashboard.Options{Pool: f.pool, Flow: controller, Title: "made-up fleet", Now: f.now}); err != nil {
+		return nil, err
+	}
+	f.brain, err = gateway.NewBrain(gateway.BrainOptions{
+		Scheduler: sched, Flow: controller, Dialect: gateway.LLMD{Objectives: map[string]int{"batch": -1}}, Observer: f.dashboard, ExplainEvery: 4, Now: f.now,
+	})
 	return f, err
 }
 
@@ -189,6 +200,19 @@ func (f *fleet) request(ctx context.Context) {
 	r, err := api.ParseRequest(api.Chat, fmt.Appendf(nil, `{"model":%q,"stream":true,"messages":[{"role":"user","content":%q}]}`, name, prompt))
 	if err != nil {
 		panic(err) // it is ours
+	}
+	tenant, objective := []string{"support", "support", "research", f.tenant}[rand.IntN(4)], ""
+	if rand.IntN(4) == 0 {
+		tenant, objective = "nightly-batch", "batch"
+	}
+	r.Header = func(header string) string {
+		switch header {
+		case "X-Llm-D-Inference-Fairness-Id":
+			return tenant
+		case "X-Llm-D-Inference-Objective":
+			return objective
+		}
+		return ""
 	}
 	route, err := f.brain.Route(ctx, r)
 	if err != nil {
