@@ -11,6 +11,7 @@ import (
 	"github.com/inferloom/inferloom/internal/engine"
 	"github.com/inferloom/inferloom/internal/workload"
 	"github.com/inferloom/inferloom/scheduling"
+	"github.com/inferloom/inferloom/scheduling/flow"
 )
 
 // Config is one simulation. Fleet, Workload and Policy are required.
@@ -47,6 +48,9 @@ type Config struct {
 	Attempts int
 	// Gate holds requests back before the pick; nil means that none is.
 	Gate func(Env) (Gate, error)
+	// Flow puts scheduling/flow before the scheduler, whose profile ends with the options' Gate then; nil does without. The
+	// clock is the run's.
+	Flow func(Env) (flow.Options, error)
 	// Disagg separates prefill from decode; nil means that each request stays on one endpoint.
 	Disagg *Disagg
 	// Scaling changes the size of groups; empty means that they stay as they are.
@@ -199,6 +203,9 @@ func (c *Config) validate() error {
 	}
 	if c.Gateways > 1 && (c.Gate != nil || c.Disagg != nil || len(c.Scaling) > 0) {
 		p.addf("Gateways is %d, want 1 with Gate, Disagg or Scaling", c.Gateways)
+	}
+	if c.Flow != nil && (c.Gate != nil || c.Disagg != nil) {
+		p.addf("Flow is set beside Gate or Disagg, want it alone")
 	}
 	c.Faults.validate(&p, c.endpoints())
 	if c.Disagg != nil {

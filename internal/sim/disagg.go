@@ -67,7 +67,7 @@ func (r *run) startDisagg() error {
 		policy = r.c.Policy
 	}
 	var err error
-	if r.prefillers, _, err = r.scheduler(policy, r.pool, scheduling.Prefill); err != nil {
+	if r.prefillers, _, err = r.scheduler(policy, r.pool, scheduling.Prefill, nil); err != nil {
 		return fmt.Errorf("Disagg.Policy: %w", err)
 	}
 	if r.decider, err = d.New(r.env()); err != nil {

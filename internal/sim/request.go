@@ -100,6 +100,10 @@ func (r *run) send(w workload.Request, s *session) {
 			}
 		}
 	}
+	if r.c.Flow != nil {
+		r.ask(q)
+		return
+	}
 	if r.gate == nil {
 		r.place(q)
 		return

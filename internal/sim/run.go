@@ -12,6 +12,7 @@ import (
 	"github.com/inferloom/inferloom/internal/workload"
 	"github.com/inferloom/inferloom/scheduling"
 	"github.com/inferloom/inferloom/scheduling/filter"
+	"github.com/inferloom/inferloom/scheduling/flow"
 )
 
 // longestDrain bounds a run whose drain has no bound.
@@ -38,6 +39,7 @@ type run struct {
 	prefillers *scheduling.Scheduler // with Disagg
 	decider    Decider
 	gate       Gate
+	finished   bool
 	placing    *request // what the scheduler is asked for, for the oracle
 
 	nodes   []*node // those that are there, as they came
@@ -77,8 +79,9 @@ type run struct {
 type gateway struct {
 	pool    *scheduling.Pool
 	sched   *scheduling.Scheduler
-	learner Learner // of the policy; nil if it has none
-	ender   Ender   // likewise
+	flow    *flow.Controller // nil without Config.Flow
+	learner Learner          // of the policy; nil if it has none
+	ender   Ender            // likewise
 }
 
 // listen finds who of a profile wants to know what becomes of requests.
@@ -165,12 +168,21 @@ func (r *run) start() error {
 	}
 	for i := range r.gateways {
 		g := &r.gateways[i]
-		var err error
+		control, err := r.control(g.pool)
+		if err != nil {
+			return err
+		}
 		var profile scheduling.Profile
-		if g.sched, profile, err = r.scheduler(r.c.Policy, g.pool, phase); err != nil {
+		if g.sched, profile, err = r.scheduler(r.c.Policy, g.pool, phase, control); err != nil {
 			return err
 		}
 		g.listen(profile)
+		if control == nil {
+			continue
+		}
+		if g.flow, err = flow.New(g.sched, *control); err != nil {
+			return fmt.Errorf("Flow: %w", err)
+		}
 	}
 	if err := r.startDisagg(); err != nil {
 		return err
@@ -219,7 +231,7 @@ func (r *run) env() Env {
 }
 
 // scheduler makes a scheduler over a pool, restricted to the endpoints that take a phase if one is given.
-func (r *run) scheduler(p Policy, pool *scheduling.Pool, phase scheduling.Role) (*scheduling.Scheduler, scheduling.Profile, error) {
+func (r *run) scheduler(p Policy, pool *scheduling.Pool, phase scheduling.Role, control *flow.Options) (*scheduling.Scheduler, scheduling.Profile, error) {
 	env := r.env()
 	env.Pool = pool
 	profile, err := p.New(env)
@@ -228,6 +240,9 @@ func (r *run) scheduler(p Policy, pool *scheduling.Pool, phase scheduling.Role) 
 	}
 	if phase != 0 {
 		profile.Filters = append([]scheduling.Filter{filter.Role{Phase: phase}}, profile.Filters...)
+	}
+	if control != nil && control.Gate != nil {
+		profile.Filters = append(slices.Clip(profile.Filters), control.Gate)
 	}
 	s, err := scheduling.New(pool, scheduling.Options{
 		Profile: profile, MaxMetricAge: r.c.Scrape.MaxAge, Seed: mix(r.c.Seed) | 1,
@@ -346,7 +361,12 @@ func (r *run) fail(err error) { r.failed = errors.Join(r.failed, err) }
 
 // finish ends what is still under way.
 func (r *run) finish() {
-	r.gate = nil // it must not let others go on now
+	r.gate, r.finished = nil, true // nobody must go on now
+	for _, g := range r.gateways {
+		if g.flow != nil {
+			g.flow.Close()
+		}
+	}
 	var rest []*request
 	for _, q := range r.requests {
 		if q.active {
