@@ -66,7 +66,7 @@ func (c *Controller) allowed(w *waiter, now time.Time) (time.Duration, bool) {
 		allowed = w.due.Sub(now)
 	}
 	if w.request.TTFT > 0 {
-		allowed = min(allowed, w.request.TTFT)
+		allowed = min(allowed, max(0, w.request.TTFT-c.engine.likely()))
 	}
 	return allowed, allowed < math.MaxInt64
 }
@@ -126,6 +126,21 @@ const (
 func (c *Controller) retryAfter(w *waiter, l *lane, now time.Time, allowed time.Duration) time.Duration {
 	return min(max(c.predict(w, l, now)-allowed, leastRetry), mostRetry)
 }
+
+// spread is a running mean and mean deviation of durations, as of round trips in TCP (Jacobson 1988).
+type spread struct{ mean, deviation float64 }
+
+func (s *spread) add(d time.Duration) {
+	v := float64(d)
+	if s.mean == 0 {
+		s.mean, s.deviation = v, v/2
+	}
+	s.deviation += (math.Abs(v-s.mean) - s.deviation) / 32
+	s.mean += (v - s.mean) / 64
+}
+
+// likely is what most are below.
+func (s *spread) likely() time.Duration { return time.Duration(s.mean + 2*s.deviation) }
 
 // drain is the pace at which a lane is served while requests wait in it: cost over time, with what is older than some seconds
 // fading.

@@ -46,6 +46,7 @@ type Controller struct {
 	recovering heap[*account]
 	timer      func() bool // stops it
 	timerAt    time.Time
+	engine     spread // from dispatch to the first token
 	sheddable  []*ticket
 	evicting   int
 	owed       []eviction // calls, when the lock is free
@@ -76,7 +77,7 @@ func New(sched *scheduling.Scheduler, o Options) (*Controller, error) {
 		trees: btree.NewFreeListG[*waiter](btree.DefaultFreeListSize),
 	}
 	_, decays := o.Discipline.(*LeastAttained)
-	c.timed = decays || o.Gate.Adaptive != nil || o.Tenant.Rate > 0 || o.EvictFor != nil
+	c.timed = decays || o.Gate.Adaptive != nil || o.Tenant.Rate > 0 || o.RefuseLate
 	for _, t := range o.Tenants {
 		c.timed = c.timed || t.Rate > 0
 	}

@@ -66,8 +66,9 @@ type Options struct {
 	// NoEndpointTTL is how long it may wait while there is no endpoint at all that could serve it, for one to be started say.
 	// 0 refuses at once.
 	NoEndpointTTL time.Duration `json:"noEndpointTTL,omitempty"`
-	// RefuseLate refuses a request at once if, by the pace of the last seconds, it would not be dispatched before its deadline
-	// or its TTFT objective has passed.
+	// RefuseLate refuses a request at once if, by the pace of the last seconds, it would not be dispatched before its deadline,
+	// or in time for its TTFT objective; and one that waits as soon as it is too late for that. An endpoint is taken to need as
+	// long to the first token as it mostly did of late.
 	RefuseLate bool `json:"refuseLate,omitempty"`
 	// EvictFor is the least priority for which requests below priority 0 that run already are given up, if they agreed to it
 	// (Evictable). nil gives up none.

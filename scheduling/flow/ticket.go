@@ -81,8 +81,18 @@ func (t *ticket) FirstToken(slot scheduling.Slot) {
 	}
 	t.started = true
 	t.sunk.Add(1)
-	if a := t.c.gate.Adaptive; a != nil && slot == t.slot {
-		a.observe(slot, t.generation, t.prompt-t.cached, t.beside, t.c.o.Clock.Now().Sub(t.at))
+	c := t.c
+	a := c.gate.Adaptive
+	if a == nil && !c.o.RefuseLate {
+		return
+	}
+	took := c.o.Clock.Now().Sub(t.at)
+	if a != nil && slot == t.slot {
+		a.observe(slot, t.generation, t.prompt-t.cached, t.beside, took)
+	}
+	if c.o.RefuseLate && c.mu.TryLock() {
+		c.engine.add(took)
+		c.mu.Unlock()
 	}
 }
 

@@ -71,6 +71,11 @@ func (c *Controller) expiry(w *waiter, l *lane, now time.Time) {
 	if l.quiet {
 		w.due = now.Add(c.o.NoEndpointTTL)
 	}
+	if r := w.request; c.o.RefuseLate && r.TTFT > 0 {
+		if at := w.since.Add(max(0, r.TTFT-c.engine.likely())); w.due.IsZero() || at.Before(w.due) {
+			w.due = at // later it cannot keep its objective, and would only keep others from theirs
+		}
+	}
 	if at, ok := w.ctx.Deadline(); ok && (w.due.IsZero() || at.Before(w.due)) {
 		w.due = at
 	}

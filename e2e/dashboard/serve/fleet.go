@@ -74,7 +74,7 @@ func newFleet(size int, rate float64, plain bool) (*fleet, error) {
 		return nil, err
 	}
 	profile := policy.Default(index)
-	gate := &flow.Gate{Limits: flow.Limits{MaxRequests: 5}}
+	gate := &flow.Gate{Limits: flow.Limits{MaxRequests: 2}}
 	profile.Filters = []scheduling.Filter{filter.Role{Phase: scheduling.Decode}, gate}
 	sched, err := scheduling.New(f.pool, scheduling.Options{Profile: profile})
 	if err != nil {
