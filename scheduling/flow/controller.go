@@ -395,6 +395,13 @@ func (c *Controller) round(now time.Time) bool {
 		if t.root == nil {
 			return false
 		}
+		if l := t.lane; len(l.slots) > 0 {
+			pool := c.sched.Pool()
+			if snap := pool.Snapshot(); snap.Layout() == l.layout && c.gate.full(pool, snap, l.slots, t.root.node.band.priority) {
+				c.pass(t)
+				continue
+			}
+		}
 		w := c.head(t, now)
 		if w == nil {
 			continue // those were all over their limits

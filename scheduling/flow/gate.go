@@ -130,13 +130,8 @@ type view struct {
 // room reports whether an endpoint can take the request now.
 func (v *view) room(slot scheduling.Slot) bool {
 	g, c := v.gate, v.cycle
-	l := &g.Limits
 	e := c.Endpoint(slot)
-	if e.Role == scheduling.Prefill && g.Prefill != nil {
-		l = g.Prefill
-	} else if e.Role == scheduling.Decode && g.Decode != nil {
-		l = g.Decode
-	}
+	l := g.limits(e)
 	requests := c.Requests(slot)
 	if l.MaxRequests > 0 && requests >= v.part(l.MaxRequests) {
 		return false
@@ -162,6 +157,39 @@ func (v *view) room(slot scheduling.Slot) bool {
 	}
 	if l.MaxKVUsage > 0 {
 		if used, ok := v.kvUsage.At(slot); ok && used >= l.MaxKVUsage*v.share {
+			return false
+		}
+	}
+	return true
+}
+
+// limits are those of an endpoint.
+func (g *Gate) limits(e *scheduling.Endpoint) *Limits {
+	if e.Role == scheduling.Prefill && g.Prefill != nil {
+		return g.Prefill
+	}
+	if e.Role == scheduling.Decode && g.Decode != nil {
+		return g.Decode
+	}
+	return &g.Limits
+}
+
+// full reports whether all of some endpoints have as many requests as they may have, whatever a request needs: without a pick.
+func (g *Gate) full(pool *scheduling.Pool, snap *scheduling.Snapshot, slots []scheduling.Slot, priority int) bool {
+	v := view{gate: g, share: g.share(priority)}
+	for _, slot := range slots {
+		e := snap.Endpoint(slot)
+		if e == nil {
+			return false
+		}
+		limit := math.MaxInt
+		if most := g.limits(e).MaxRequests; most > 0 {
+			limit = v.part(most)
+		}
+		if g.Adaptive != nil {
+			limit = min(limit, v.part(g.Adaptive.limit(slot, snap.Generation(slot))))
+		}
+		if pool.InFlight(slot).Requests < limit {
 			return false
 		}
 	}

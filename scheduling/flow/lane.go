@@ -194,6 +194,9 @@ descend:
 		s := t.root
 		for s.members.len() > 0 && s.line.len() == 0 {
 			s = s.members.least()
+			if !s.node.limited {
+				continue
+			}
 			if over, wait := s.node.account.over(now); over {
 				c.park(s.node.account, wait, now)
 				continue descend

@@ -122,7 +122,11 @@ func (c *Controller) Stats() Stats {
 }
 
 func (a *account) stats() TenantStats {
-	return TenantStats{a.label, a.limits.Weight, a.waiting, a.inFlight, float64(a.served) / tokenCost, a.parked}
+	t := TenantStats{a.label, a.limits.Weight, a.waiting, a.inFlight, 0, a.parked}
+	for _, n := range a.nodes {
+		t.ServedTokens += float64(n.served) / tokenCost
+	}
+	return t
 }
 
 func (t *TenantStats) add(o TenantStats) {

@@ -21,7 +21,6 @@ type account struct {
 	members     int // of a group
 
 	inFlight, waiting int
-	served            int64
 	outputs           float64 // the length of its answers, of late
 	bucket            bucket
 
@@ -146,13 +145,16 @@ func (a *account) idle(c *Controller) bool {
 // node is an account in one band.
 type node struct {
 	Share
-	account *account
-	band    *band
 	parent  *node
 	seats   []*seat
+	only    [1]*seat // what seats mostly are
+	served  int64
+	limited bool  // its account, or one above it, has limits on what runs
 	clock   int64 // the tag of the member that was served last
 	queued  int64 // the cost of its own requests that wait
 	place   int   // in band.hoards, -1 if not there
+	account *account
+	band    *band
 }
 
 // node returns the account's node in a band.
@@ -167,6 +169,10 @@ func (a *account) node(b *band) *node {
 	if a.parent != nil {
 		n.parent = a.parent.node(b)
 	}
+	n.seats = n.only[:0]
+	for up := a; up != nil; up = up.parent {
+		n.limited = n.limited || up.limits.MaxInFlight > 0 || up.limits.Rate > 0
+	}
 	n.Tag = n.parent.clock
 	a.nodes = append(a.nodes, n)
 	return n
@@ -174,6 +180,9 @@ func (a *account) node(b *band) *node {
 
 // over reports whether the node's account, or one that it belongs to, is at a limit.
 func (n *node) over(now time.Time) bool {
+	if !n.limited {
+		return false
+	}
 	for a := n.account; a != nil; a = a.parent {
 		if over, _ := a.over(now); over {
 			return true
@@ -188,12 +197,12 @@ type seat struct {
 	lane    *lane
 	parent  *seat
 	place   int // among the parent's members, -1 while it is out of the running
-	members heap[*seat]
 	line    line
+	members heap[*seat]
 	waiting int     // in line, or below
 	queued  int64   // their cost
 	weight  float64 // of the tenants at a root that have something waiting
-	// arrivals is the waiters of a root, oldest first, where aging is on.
+	// The waiters of a root by age, where aging is on.
 	oldest, newest *waiter
 }
 
@@ -221,13 +230,16 @@ func (c *Controller) seat(n *node, l *lane) *seat {
 			return s
 		}
 	}
-	s := &seat{node: n, lane: l, place: -1}
+	var s *seat
 	if k := len(c.seats); k > 0 {
 		s, c.seats = c.seats[k-1], c.seats[:k-1]
-		s.node, s.lane = n, l
-	} else if c.o.Order != FirstCome {
-		s.line.sorted = btree.NewWithFreeListG(8, (*waiter).before, c.trees)
+	} else {
+		s = &seat{place: -1}
+		if c.o.Order != FirstCome {
+			s.line.sorted = btree.NewWithFreeListG(8, (*waiter).before, c.trees)
+		}
 	}
+	s.node, s.lane = n, l
 	n.seats = append(n.seats, s)
 	if n.parent != nil {
 		s.parent = c.seat(n.parent, l)
@@ -328,13 +340,15 @@ func (c *Controller) join(n *node) {
 
 // charge accounts for service of a node: its cost at dispatch, a difference later.
 func (c *Controller) charge(n *node, cost int64, dispatched bool, now time.Time) {
-	for a := n.account; a != nil; a = a.parent {
-		a.served += cost
-		if a.limits.Rate > 0 {
-			a.refill(now)
-			a.bucket.balance -= float64(cost) / tokenCost
+	if n.limited {
+		for a := n.account; a != nil; a = a.parent {
+			if a.limits.Rate > 0 {
+				a.refill(now)
+				a.bucket.balance -= float64(cost) / tokenCost
+			}
 		}
 	}
+	n.served += cost
 	for ; n.parent != nil; n = n.parent {
 		if dispatched {
 			n.parent.clock = later(n.parent.clock, n.Tag)
