@@ -3,6 +3,7 @@ package gateway_test
 import (
 	"context"
 	"net/http"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,7 +17,7 @@ import (
 )
 
 // newFlow is a brain with flow control over one endpoint that takes one request at a time.
-func newFlow(t *testing.T, o flow.Options) (*gateway.Brain, *flow.Controller, *records) {
+func newFlow(t *testing.T, o flow.Options) (*gateway.Brain, *flow.Controller, *guarded) {
 	t.Helper()
 	pool, err := scheduling.NewPool(scheduling.PoolOptions{Endpoints: []scheduling.Endpoint{{ID: "a", Address: "a:1", Model: "m"}}, Models: []string{"cold"}})
 	require.NoError(t, err)
@@ -26,12 +27,30 @@ func newFlow(t *testing.T, o flow.Options) (*gateway.Brain, *flow.Controller, *r
 	controller, err := flow.New(sched, o)
 	require.NoError(t, err)
 	t.Cleanup(controller.Close)
-	var seen records
+	var seen guarded
 	brain, err := gateway.NewBrain(gateway.BrainOptions{
 		Scheduler: sched, Flow: controller, Observer: &seen, Dialect: gateway.LLMD{Objectives: map[string]int{"chat": 5, "batch": -1}},
 	})
 	require.NoError(t, err)
 	return brain, controller, &seen
+}
+
+// guarded are records of requests that end on several goroutines.
+type guarded struct {
+	mu sync.Mutex
+	records
+}
+
+func (g *guarded) Observe(r gateway.Record) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.records.Observe(r)
+}
+
+func (g *guarded) last() *gateway.Record {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return &g.records[len(g.records)-1]
 }
 
 func with(r *api.Request, headers map[string]string) *api.Request {
@@ -48,11 +67,14 @@ func TestBrainWaitsForFlowControl(t *testing.T) {
 		first, err := brain.Route(t.Context(), ask(nil))
 		require.NoError(t, err)
 		var order []string
+		var mu sync.Mutex
 		for _, objective := range []string{"batch", "none such", "chat"} {
 			go func() {
 				route, err := brain.Route(t.Context(), ask(map[string]string{"X-Llm-D-Inference-Objective": objective, "X-Llm-D-Inference-Fairness-Id": objective}))
 				require.NoError(t, err)
+				mu.Lock()
 				order = append(order, objective)
+				mu.Unlock()
 				time.Sleep(time.Second)
 				route.FirstByte()
 				route.End(nil)
@@ -63,8 +85,10 @@ func TestBrainWaitsForFlowControl(t *testing.T) {
 		time.Sleep(time.Second)
 		first.End(nil)
 		time.Sleep(10 * time.Second)
+		mu.Lock()
+		defer mu.Unlock()
 		require.Equal(t, []string{"chat", "none such", "batch"}, order)
-		require.Equal(t, 3*time.Second, (*seen)[3].Waited)
+		require.Equal(t, 3*time.Second, seen.last().Waited)
 		require.Zero(t, controller.Pool().Total())
 		var tenants []string
 		for _, tenant := range controller.Stats().Tenants {
@@ -84,7 +108,7 @@ func TestBrainSaysWhyFlowControlRefused(t *testing.T) {
 			_, err := brain.Route(ctx, r)
 			require.Error(t, err)
 			rejection := gateway.RejectionOf(err)
-			require.Equal(t, rejection.Status, (*seen)[len(*seen)-1].Status)
+			require.Equal(t, rejection.Status, seen.last().Status)
 			return rejection
 		}
 		reason := func(r *gateway.Rejection) string { return r.Header[0].Value }
@@ -119,8 +143,8 @@ func TestBrainSaysWhyFlowControlRefused(t *testing.T) {
 		}()
 		_, err = brain.Route(gone, ask("m"))
 		require.ErrorIs(t, err, context.Canceled)
-		require.Equal(t, 499, (*seen)[len(*seen)-1].Status)
-		require.Equal(t, gateway.ClientLeft, (&(*seen)[len(*seen)-1]).Outcome())
+		require.Equal(t, 499, seen.last().Status)
+		require.Equal(t, gateway.ClientLeft, seen.last().Outcome())
 
 		controller.Close()
 		down := refuse(t.Context(), ask("m"))

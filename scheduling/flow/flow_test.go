@@ -244,6 +244,20 @@ func TestIdlingEarnsNoCredit(t *testing.T) {
 	require.InDelta(t, 10, n, 1, "half of what was served since it came back, not all")
 }
 
+func TestServiceElsewhereCounts(t *testing.T) {
+	q := &queue{t: t, c: newController(t, 1, 1, flow.Options{Cost: flow.Cost{Prompt: 1}})}
+	q.ask("hold", request("", 0, 1))
+	for range 4 {
+		q.ask("everywhere", request("everywhere", 0, 10))
+		q.ask("here", request("here", 0, 10))
+	}
+	q.c.Charge("everywhere", 0, 30)
+	require.Equal(t, "[hold here here here everywhere here everywhere everywhere everywhere]", fmt.Sprint(q.drain()))
+	for _, tenant := range q.c.Stats().Tenants {
+		require.Less(t, tenant.ServedTokens, 41.)
+	}
+}
+
 func TestChargesAreSettled(t *testing.T) {
 	served := func(c *flow.Controller) float64 { return c.Stats().Tenants[0].ServedTokens }
 	c := newController(t, 1, 10, flow.Options{Cost: flow.Cost{Prompt: 1, Output: 2}})

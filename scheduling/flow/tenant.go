@@ -358,6 +358,21 @@ func (c *Controller) charge(n *node, cost int64, dispatched bool, now time.Time)
 	}
 }
 
+// Charge accounts for service that a tenant got elsewhere, by another replica say, in tokens of cost: it weighs as if it had
+// been dispatched here, in the tenant's turns and against its quota, and is not in Stats.
+func (c *Controller) Charge(tenant string, priority int, tokens float64) {
+	if !(tokens > 0) || tokens > 1e15 {
+		return
+	}
+	cost := int64(tokens * tokenCost)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n := c.account(tenant).node(c.band(priority))
+	c.join(n)
+	c.charge(n, cost, true, c.o.Clock.Now())
+	n.served -= cost
+}
+
 // park takes an account that is over a limit out of the running, until it is not.
 func (c *Controller) park(a *account, wait time.Duration, now time.Time) {
 	a.parked = true
