@@ -3,6 +3,8 @@ package flow
 import (
 	"context"
 	"errors"
+	"fmt"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -177,7 +179,7 @@ func (c *Controller) straight(ctx context.Context, r *scheduling.Request, evict 
 	t := c.ticket(n, r, evict, now)
 	c.mu.Unlock()
 
-	d, err = c.sched.Pick(ctx, r)
+	d, err = c.choose(ctx, r)
 	c.mu.Lock()
 	if err == nil {
 		c.join(n)
@@ -204,6 +206,17 @@ func (c *Controller) straight(ctx context.Context, r *scheduling.Request, evict 
 		return d, false, nil
 	}
 	return d, true, c.refusal(r, err)
+}
+
+// choose picks. A plugin that panics fails the request that it was asked about, not the one whose end made room, and does not
+// leave the lock held.
+func (c *Controller) choose(ctx context.Context, r *scheduling.Request) (d scheduling.Decision, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("the scheduler panicked: %v\n%s", v, debug.Stack())
+		}
+	}()
+	return c.sched.Pick(ctx, r)
 }
 
 // arrive takes in a request that could not be granted straight away: it is granted now, refused now, or waits.
@@ -270,7 +283,7 @@ func (c *Controller) first(w *waiter) bool {
 func (c *Controller) pick(w *waiter, now time.Time) (lane *lane, granted bool) {
 	var d scheduling.Decision
 	var err error
-	c.gate.try(w.request, c.claims, func() { d, err = c.sched.Pick(w.ctx, w.request) })
+	c.gate.try(w.request, c.claims, func() { d, err = c.choose(w.ctx, w.request) })
 	if err == nil {
 		c.grant(w, d, now)
 		return nil, true
@@ -487,8 +500,10 @@ func (c *Controller) plan(now time.Time) {
 // tick does what is due.
 func (c *Controller) tick() {
 	c.mu.Lock()
-	c.timer = nil
 	now := c.o.Clock.Now()
+	if c.timer != nil && !c.timerAt.After(now) {
+		c.timer = nil // else this is one that could not be stopped in time
+	}
 	for c.deadlines.len() > 0 && c.deadlines.key() <= now.UnixNano() {
 		w := c.deadlines.least()
 		outcome := Expired

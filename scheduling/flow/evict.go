@@ -10,8 +10,8 @@ func (c *Controller) evictFor() {
 	for _, l := range c.lanes {
 		for _, root := range l.roots {
 			priority := root.node.band.priority
-			if priority < *c.o.EvictFor || priority > l.blocked && l.blocked != nothing {
-				break
+			if priority < *c.o.EvictFor || priority > l.blocked || root.members.len() == 0 {
+				continue // nobody there waits in vain
 			}
 			for c.evicting < root.waiting {
 				victim := c.leastSunk(l, priority)

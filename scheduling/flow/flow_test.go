@@ -764,6 +764,39 @@ func TestConcurrentLivesLeaveNothingBehind(t *testing.T) {
 	}
 }
 
+func TestAPanicOfAPluginIsItsRequestsOwn(t *testing.T) {
+	gate := &flow.Gate{Limits: flow.Limits{MaxRequests: 1}}
+	pool, err := scheduling.NewPool(scheduling.PoolOptions{Endpoints: []scheduling.Endpoint{{ID: "a", Address: "a:1", Model: "m"}}})
+	require.NoError(t, err)
+	sched, err := scheduling.New(pool, scheduling.Options{Profile: scheduling.Profile{
+		Filters: []scheduling.Filter{gate}, Scorers: []scheduling.Weighted{{Scorer: touchy{}}},
+	}})
+	require.NoError(t, err)
+	c, err := flow.New(sched, flow.Options{Gate: gate})
+	require.NoError(t, err)
+	defer c.Close()
+	q := &queue{t: t, c: c}
+	q.ask("bad", request("bad", 0, 1))
+	q.ask("hold", request("", 0, 1))
+	q.ask("bad, waiting", request("bad", 0, 1))
+	q.ask("good", request("good", 0, 1))
+	require.Equal(t, []string{"hold", "good"}, q.drain())
+	for _, name := range []string{"bad", "bad, waiting"} {
+		require.ErrorContains(t, q.errs[name], "the scheduler panicked: touchy")
+	}
+	require.Zero(t, pool.Total())
+}
+
+// touchy is a scorer with a bug.
+type touchy struct{}
+
+func (touchy) Score(c *scheduling.Cycle, _ []scheduling.Slot, scores []float64) {
+	if c.Request.Tenant == "bad" {
+		panic("touchy")
+	}
+	clear(scores)
+}
+
 func TestCloseRefusesAll(t *testing.T) {
 	c := newController(t, 1, 1, flow.Options{})
 	q := &queue{t: t, c: c}
