@@ -281,11 +281,10 @@ func (c *Controller) first(w *waiter) bool {
 // pick tries to place a request and ends it if it succeeds, or if waiting does not help: lane is nil then. Else lane is what it
 // has to wait for.
 func (c *Controller) pick(w *waiter, now time.Time) (lane *lane, granted bool) {
-	var d scheduling.Decision
 	var err error
-	c.gate.try(w.request, c.claims, func() { d, err = c.choose(w.ctx, w.request) })
+	c.gate.try(w.request, c.claims, func() { w.decision, err = c.choose(w.ctx, w.request) })
 	if err == nil {
-		c.grant(w, d, now)
+		c.grant(w, now)
 		return nil, true
 	}
 	e, _ := errors.AsType[*scheduling.PickError](err)
@@ -305,8 +304,8 @@ func (c *Controller) pick(w *waiter, now time.Time) (lane *lane, granted bool) {
 	return nil, false
 }
 
-// grant hands a decision to a waiter.
-func (c *Controller) grant(w *waiter, d scheduling.Decision, now time.Time) {
+// grant hands a waiter its decision.
+func (c *Controller) grant(w *waiter, now time.Time) {
 	if w.seat == nil {
 		c.join(w.node)
 	} else {
@@ -314,11 +313,11 @@ func (c *Controller) grant(w *waiter, d scheduling.Decision, now time.Time) {
 		c.dequeue(w)
 	}
 	t := c.ticket(w.node, w.request, w.evict, now)
-	t.begin(&d)
-	d.Follow(t)
+	t.begin(&w.decision)
+	w.decision.Follow(t)
 	c.spent(w.node.band, t.charged)
 	c.observe(w.node, Granted, now.Sub(w.since))
-	c.end(w, d, nil)
+	c.end(w, nil)
 }
 
 // reject ends a request with an error.
@@ -331,7 +330,7 @@ func (c *Controller) reject(w *waiter, refusal *Rejected, now time.Time) {
 	}
 	refusal.Waited = now.Sub(w.since)
 	c.observe(w.node, refusal.Outcome, refusal.Waited)
-	c.end(w, scheduling.Decision{}, refusal)
+	c.end(w, refusal)
 }
 
 // cancel gives up a request that waits.

@@ -190,8 +190,8 @@ func (c *Controller) dequeue(w *waiter) {
 }
 
 // end tells who asked what came of a request. The lock is held; callbacks come when it is not.
-func (c *Controller) end(w *waiter, d scheduling.Decision, err error) {
-	w.decision, w.err = d, err
+func (c *Controller) end(w *waiter, err error) {
+	w.err = err
 	if w.answer != nil {
 		c.outbox = append(c.outbox, w)
 	} else {
