@@ -12,7 +12,7 @@ ci:
 BENCH_COUNT ?= 6
 bench:
 	go test ./scheduling ./scheduling/replay ./scheduling/selectserver -run '^$$' -bench 'Pick|Explain|Shadow|Record|Run|Select' -benchmem -count $(BENCH_COUNT)
-	go test ./scheduling/scorer ./scheduling/filter ./scheduling/prefix -run '^$$' -bench . -benchmem -count $(BENCH_COUNT)
+	go test ./scheduling/scorer ./scheduling/filter ./scheduling/prefix ./scheduling/flow -run '^$$' -bench . -benchmem -count $(BENCH_COUNT)
 	go test ./gateway/... -run '^$$' -bench . -benchmem -count $(BENCH_COUNT)
 	go test ./kvcache/... ./moe/... ./accel ./scheduling/enginemetrics ./scheduling/config ./internal/engine ./internal/sim ./internal/workload ./internal/stats ./examples/loadtest -run '^$$' -bench . -benchmem -count $(BENCH_COUNT)
 

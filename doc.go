@@ -6,6 +6,9 @@
 // Package [github.com/inferloom/inferloom/scheduling] chooses an engine for a request and accounts for it in the same
 // step. Its plugins are filters, scorers and pickers; scheduling/prefix knows which engine has seen which prompt prefix;
 // scheduling/policy has profiles that are ready to use, and scheduling/enginemetrics keeps the pool's metrics fresh.
+//
+// Package [github.com/inferloom/inferloom/scheduling/flow] decides when: it holds requests back while engines are full, and lets
+// them go by priority, by tenants' fair shares and by deadlines.
 // scheduling/shadow and scheduling/replay tell what another plan would have chosen; scheduling/selectserver serves hosts in other
 // languages.
 //
