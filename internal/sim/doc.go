@@ -26,8 +26,8 @@
 //   - With [Disagg], a prompt is prefilled by one endpoint and decoded by another, with a transfer of its KV blocks over the
 //     links of both.
 //   - Several gateways can share the fleet and see of each other's requests what engines report.
-//   - Flow control (Config.Flow) decides when requests run, or a [Gate] holds them back before the pick; an [Autoscaler] can change the number of
-//     replicas.
+//   - Flow control (Config.Flow) decides when requests run, or a [Gate] holds them back before the pick; an [Autoscaler] can change
+//     the number of replicas.
 //
 // # Guarantees
 //
