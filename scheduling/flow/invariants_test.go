@@ -74,8 +74,7 @@ func (c *Controller) consistent(t require.TestingT) {
 	accounts := map[*account]int{}
 	add := func(s sums, w *waiter) sums { return sums{s.n + 1, s.bytes + w.bytes, s.cost + w.cost} }
 	running := 0
-	var walk func(a *account)
-	walk = func(a *account) {
+	walk := func(a *account) {
 		for _, n := range a.nodes {
 			for _, s := range n.seats {
 				require.Equal(t, n, s.node)

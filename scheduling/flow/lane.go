@@ -106,18 +106,18 @@ type turn struct {
 	due, aged bool
 }
 
-// before reports whether a comes before b in another lane.
-func (a turn) before(b turn) bool {
-	if b.root == nil {
+// before reports whether t comes before the turn of another lane.
+func (t turn) before(o turn) bool {
+	if o.root == nil {
 		return true
 	}
-	if a.promoted() != b.promoted() {
-		return a.promoted()
+	if t.promoted() != o.promoted() {
+		return t.promoted()
 	}
-	if p, q := a.root.node.band.priority, b.root.node.band.priority; p != q {
+	if p, q := t.root.node.band.priority, o.root.node.band.priority; p != q {
 		return p > q
 	}
-	return a.root.members.key()-b.root.members.key() < 0
+	return t.root.members.key()-o.root.members.key() < 0
 }
 
 func (t turn) promoted() bool { return t.due || t.aged }

@@ -11,11 +11,11 @@ type line struct {
 	sorted      *btree.BTreeG[*waiter]
 }
 
-func (a *waiter) before(b *waiter) bool {
-	if a.order != b.order {
-		return a.order < b.order
+func (w *waiter) before(o *waiter) bool {
+	if w.order != o.order {
+		return w.order < o.order
 	}
-	return a.serial < b.serial
+	return w.serial < o.serial
 }
 
 func (l *line) len() int {
