@@ -70,6 +70,8 @@ func (r *run) answered(q *request, serial uint64, err error) {
 		class := Unplaced
 		if refused, ok := errors.AsType[*flow.Rejected](err); ok && refused.Outcome != flow.Failed && refused.Outcome != flow.NoEndpoint {
 			class = Refused
+		} else {
+			q.Admitted = r.now
 		}
 		r.end(q, class)
 		return

@@ -111,6 +111,7 @@ func TestSameSeedSameLog(t *testing.T) {
 		"one endpoint":         func(*Config) {},
 		"prefill, then decode": split,
 		"oracle":               func(c *Config) { c.Policy = MustPolicy("oracle") },
+		"flow control":         func(c *Config) { c.Gate, c.Flow = nil, protective },
 	} {
 		t.Run(name, func(t *testing.T) {
 			first := log(7, 1, edit)
@@ -135,6 +136,8 @@ func TestEachRequestEndsOnce(t *testing.T) {
 		}
 		if rapid.Bool().Draw(t, "split") {
 			c.Disagg = &Disagg{New: func(Env) (Decider, error) { return SplitAbove{2000}, nil }}
+		} else if c.Gate == nil && rapid.Bool().Draw(t, "flow control") {
+			c.Flow = protective
 		}
 		c.Drain = rapid.SampledFrom([]time.Duration{-1, time.Second, time.Minute}).Draw(t, "drain")
 		c.Attempts = rapid.IntRange(1, 4).Draw(t, "attempts")

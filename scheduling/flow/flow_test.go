@@ -7,6 +7,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"net/http"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -31,6 +32,7 @@ func request(tenant string, priority, promptTokens int) *scheduling.Request {
 type queue struct {
 	t       testing.TB
 	c       *flow.Controller
+	mu      sync.Mutex // answers may come on the goroutine of a timer
 	order   []string
 	granted []scheduling.Decision
 	errs    map[string]error
@@ -38,6 +40,8 @@ type queue struct {
 
 func (q *queue) ask(name string, r *scheduling.Request) {
 	q.c.Ask(context.Background(), r, func(d scheduling.Decision, err error) {
+		q.mu.Lock()
+		defer q.mu.Unlock()
 		if err != nil {
 			if q.errs == nil {
 				q.errs = map[string]error{}
@@ -50,11 +54,20 @@ func (q *queue) ask(name string, r *scheduling.Request) {
 	})
 }
 
+// got is who was granted so far.
+func (q *queue) got() []string {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return slices.Clone(q.order)
+}
+
 // next ends the request that was granted first and is still there, after its first token.
 func (q *queue) next() {
+	q.mu.Lock()
 	require.NotEmpty(q.t, q.granted)
 	d := q.granted[0]
 	q.granted = q.granted[1:]
+	q.mu.Unlock()
 	d.FirstToken()
 	d.Done()
 }
@@ -339,7 +352,7 @@ func TestOneFullSetOfEndpointsDoesNotHoldUpOthers(t *testing.T) {
 	q.ask("higher", in("east"))
 	require.Equal(t, 3, c.Stats().Waiting)
 	q.drain()
-	require.Len(t, q.order, 6)
+	require.Len(t, q.got(), 6)
 }
 
 // zone keeps the endpoints of the zone that a request asks for.
@@ -444,9 +457,11 @@ func TestLimitsOfTenants(t *testing.T) {
 			q.next()
 		}
 		time.Sleep(999 * time.Millisecond)
-		require.Len(t, q.order, 2)
+		synctest.Wait()
+		require.Len(t, q.got(), 2)
 		time.Sleep(2 * time.Millisecond)
-		require.Len(t, q.order, 3, "the balance is positive again after a second")
+		synctest.Wait()
+		require.Len(t, q.got(), 3, "the balance is positive again after a second")
 		q.next()
 
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
@@ -566,6 +581,7 @@ func TestRequestsWaitForAnEndpointToCome(t *testing.T) {
 		require.NoError(t, pool.Upsert(scheduling.Endpoint{Address: "a:1", Model: "m"}))
 		require.Equal(t, []string{"m"}, q.order, "what waits for another model holds nobody up")
 		time.Sleep(6 * time.Second)
+		synctest.Wait()
 		require.Equal(t, flow.NoEndpoint, outcomeOf(q.errs["n"]))
 		require.Equal(t, http.StatusServiceUnavailable, q.errs["n"].(*flow.Rejected).Status())
 		require.Equal(t, flow.Expired, outcomeOf(q.errs["m 2"]))
@@ -587,19 +603,19 @@ func TestReportsAndPicksOfOthersWakeWaiters(t *testing.T) {
 		for i := range 5 {
 			q.ask(fmt.Sprint(i), request("", 0, 1))
 		}
-		require.Len(t, q.order, 2, "what was placed since the report counts")
+		require.Len(t, q.got(), 2, "what was placed since the report counts")
 		report(1)
-		require.Len(t, q.order, 3)
+		require.Len(t, q.got(), 3)
 		report(5)
-		require.Len(t, q.order, 3)
+		require.Len(t, q.got(), 3)
 		report(0)
-		require.Len(t, q.order, 5)
+		require.Len(t, q.got(), 5)
 		report(5)
 		q.ask("stale", request("", 0, 1))
-		require.Len(t, q.order, 5)
+		require.Len(t, q.got(), 5)
 		time.Sleep(scheduling.DefaultMaxMetricAge)
 		q.next()
-		require.Len(t, q.order, 6, "a stale report bounds nothing")
+		require.Len(t, q.got(), 6, "a stale report bounds nothing")
 		q.drain()
 	})
 }
@@ -611,12 +627,12 @@ func TestCeilingsHoldRoomBack(t *testing.T) {
 	for i := range 4 {
 		q.ask(fmt.Sprint("batch ", i), request("batch", -1, 1))
 	}
-	require.Len(t, q.order, 2)
+	require.Len(t, q.got(), 2)
 	q.ask("chat", request("chat", 0, 1))
 	q.ask("chat 2", request("chat", 0, 1))
-	require.Len(t, q.order, 4, "what is held back is there for the important, whoever waits")
+	require.Len(t, q.got(), 4, "what is held back is there for the important, whoever waits")
 	q.drain()
-	require.Len(t, q.order, 6)
+	require.Len(t, q.got(), 6)
 }
 
 func TestAdaptiveLimitFollowsTheTimeToFirstToken(t *testing.T) {
