@@ -46,6 +46,11 @@
 // [github.com/inferloom/inferloom/kvcache/store] keeps KV pages in CPU memory, on disks, on shared file systems and in remote stores
 // behind one interface, safe across crashes; its subpackages are the levels, and evict decides what leaves a full one.
 //
+// # Tiers
+//
+// [github.com/inferloom/inferloom/kvcache/store] keeps KV pages in CPU memory, on disks, on shared file systems and in remote stores
+// behind one interface, safe across crashes; its subpackages are the levels, and evict decides what leaves a full one.
+//
 // # Before anything is bought or deployed
 //
 // Package [github.com/inferloom/inferloom/accel] knows accelerators, fabrics and models, what fits and how fast it would be.
