@@ -4,7 +4,8 @@
 //
 // A Policy orders pages and holds none. A level calls it under its own lock: a Policy is used by one goroutine at a time. Pages
 // are known by an ID, 64 bits of a hash of their key. Memory is some tens of bytes a page, without pointers, so that the
-// garbage collector does not look at it; policies with a history remember about as many pages again as are resident.
+// garbage collector does not look at it; policies with a history remember about as many pages again as are resident, PrefixCost
+// four times as many.
 //
 // None of the libraries of caches that were looked at fits: otter and ristretto evict on their own account and cannot be told
 // that a page is pinned; the ARC of golang-lru counts pages, not bytes, and has no skip either.
