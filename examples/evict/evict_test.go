@@ -45,8 +45,8 @@ func TestGeneratedChats(t *testing.T) {
 // those that are known well.
 func TestConversationTrace(t *testing.T) {
 	const trace = "../../../shared/data/traces/mooncake_conversation.jsonl"
-	if _, err := os.Stat(trace); err != nil {
-		t.Skip("no trace")
+	if _, err := os.Stat(trace); err != nil || raceEnabled {
+		t.Skip("no trace, or too slow: it runs in one goroutine")
 	}
 	var out bytes.Buffer
 	require.NoError(t, run(t.Context(), []string{"-trace", trace, "-policies", "lru,arc,w-tinylfu,prefix-cost", "-json"}, &out, io.Discard))
