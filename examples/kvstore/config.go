@@ -31,6 +31,8 @@ type config struct {
 	redis            string
 	s3               *url.URL
 	resp, grpc, http string
+	events           string
+	eventsReplay     string
 	accounts         accounts
 	tls              *tls.Config
 	grace            time.Duration
@@ -91,6 +93,8 @@ func parse(args []string, stderr io.Writer) (config, error) {
 	f.StringVar(&c.resp, "resp", "127.0.0.1:6379", "address of the Redis protocol; empty for none")
 	f.StringVar(&c.grpc, "grpc", "127.0.0.1:7070", "address of gRPC; empty for none")
 	f.StringVar(&c.http, "http", "127.0.0.1:8081", "address of HTTP; empty for none")
+	f.StringVar(&c.events, "events", "", "address of KV events over ZeroMQ, for routers; empty for none")
+	f.StringVar(&c.eventsReplay, "events-replay", "", "address where missed events are asked for")
 	f.StringVar(&accountsFile, "accounts", "", "file of accounts; empty lets everybody do everything")
 	f.StringVar(&cert, "tls-cert", "", "certificate file for all listeners")
 	f.StringVar(&key, "tls-key", "", "its key file")
@@ -113,6 +117,9 @@ func parse(args []string, stderr io.Writer) (config, error) {
 	}
 	if peers != "" && c.peersName != "" {
 		wrong("-peers and -peers-name: want one of them")
+	}
+	if c.eventsReplay != "" && c.events == "" {
+		wrong("-events-replay without -events: there would be nothing to replay")
 	}
 	if c.copies < 1 {
 		wrong("-copies is %d, want at least 1", c.copies)

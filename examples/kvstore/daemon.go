@@ -59,10 +59,14 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	d := &daemon{tiers: t, started: time.Now()}
 	if err := d.listen(c, logger); err != nil {
 		d.closeListeners()
+		d.reports.close()
 		return err
 	}
 	for _, s := range d.servers {
 		fmt.Fprintf(stdout, "%s on %s\n", s.name, s.listener.Addr())
+	}
+	if d.reports != nil {
+		fmt.Fprintf(stdout, "KV events on %s\n", d.reports.live.Addr())
 	}
 	if c.accounts == nil {
 		fmt.Fprintln(stdout, "no -accounts: everybody may do everything")
@@ -79,6 +83,13 @@ func (d *daemon) serve(ctx context.Context, c config, logger *slog.Logger) error
 		all.Go(func() {
 			if err := d.group.Follow(ctx, c.peersName); err != nil {
 				cancel(fmt.Errorf("-peers-name: %w", err))
+			}
+		})
+	}
+	if d.reports != nil {
+		all.Go(func() {
+			if err := d.reports.run(ctx); err != nil && ctx.Err() == nil {
+				cancel(fmt.Errorf("-events: %w", err))
 			}
 		})
 	}

@@ -7,11 +7,14 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -20,6 +23,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/inferloom/inferloom/examples/internal/program"
+	"github.com/inferloom/inferloom/kvcache/events"
 )
 
 func TestMain(m *testing.M) {
@@ -119,6 +123,65 @@ func TestPagesGoThroughTheTiers(t *testing.T) {
 	require.Positive(t, keys, "the disk has kept what memory evicted")
 }
 
+// A router hears of a block whose place in a prefix is known, and not of what the Redis protocol brings.
+func TestEventsTellRouters(t *testing.T) {
+	live, replay := freeAddress(t), freeAddress(t)
+	addresses, _ := start(t, "-events", live, "-events-replay", replay)
+	require.NoError(t, connect(t, addresses["Redis protocol"], "", "").Set(t.Context(), "k", "page", 0).Err())
+	page := "http://" + addresses["HTTP"] + "/v1/pages/llama/0102030405060708/0/0"
+	r, err := http.NewRequest(http.MethodPut, page, strings.NewReader("page"))
+	require.NoError(t, err)
+	r.Header["Page-Parent"] = []string{""}
+	r.Header.Set("Page-Tokens", "16")
+	res, err := http.DefaultClient.Do(r)
+	require.NoError(t, err)
+	require.NoError(t, res.Body.Close())
+	require.Equal(t, http.StatusNoContent, res.StatusCode)
+
+	ctx, cancel := context.WithCancel(t.Context())
+	var heard heard
+	sub, err := events.NewSubscriber(events.Options{Endpoint: "tcp://" + live, Replay: "tcp://" + replay}, &heard)
+	require.NoError(t, err)
+	done := make(chan error, 1)
+	go func() { done <- sub.Run(ctx) }()
+	require.Eventually(t, func() bool { return len(heard.get()) > 0 }, 10*time.Second, 5*time.Millisecond)
+	require.Equal(t, []uint64{0x0102030405060708}, heard.get())
+	cancel()
+	<-done
+}
+
+// heard are the hashes that were told of as stored in CPU memory.
+type heard struct {
+	mu     sync.Mutex
+	hashes []uint64
+}
+
+func (h *heard) Apply(m *events.Message) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, e := range m.Batch.Events {
+		if e.Kind == events.Stored && e.Tier == events.CPU && e.Owner == owner {
+			h.hashes = append(h.hashes, e.Hashes...)
+		}
+	}
+}
+
+func (*heard) Lost(events.Loss) {}
+
+func (h *heard) get() []uint64 {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Clone(h.hashes)
+}
+
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer l.Close()
+	return l.Addr().String()
+}
+
 func TestAccounts(t *testing.T) {
 	sum := func(password string) string {
 		digest := sha256.Sum256([]byte(password))
@@ -171,6 +234,7 @@ func TestUsage(t *testing.T) {
 	require.NoError(t, os.WriteFile(file, []byte(`{"a":{"password_sha256":"00","namespace":""}}`), 0o600))
 	for want, args := range map[string][]string{
 		"want a number of bytes such as 512MiB":    {"-memory", "lots"},
+		"-events-replay without -events":           {"-events-replay", "127.0.0.1:0"},
 		"-copies is 0, want at least 1":            {"-copies", "0"},
 		`-s3 is "bucket", want https://ENDPOINT`:   {"-s3", "bucket"},
 		"-resp, -grpc and -http are all empty":     {"-resp", "", "-grpc", "", "-http", ""},

@@ -14,6 +14,9 @@
 // the disk; peers and Redis get every page, S3 those that come a second time; and what is found further down comes up again. Peers
 // see what is in memory and on the disk.
 //
+// With -events routers are told which blocks are in memory and on the disk, as engines tell of theirs. That is of pages whose
+// place in a prefix is known, which gRPC and HTTP can say and the Redis protocol cannot.
+//
 // # Who may do what
 //
 // Without -accounts everybody may do everything, so listen on loopback only. The file of -accounts is JSON:

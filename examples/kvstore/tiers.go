@@ -15,6 +15,7 @@ import (
 	grpccredentials "google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 
+	"github.com/inferloom/inferloom/kvcache/events"
 	"github.com/inferloom/inferloom/kvcache/store"
 	"github.com/inferloom/inferloom/kvcache/store/disk"
 	"github.com/inferloom/inferloom/kvcache/store/memory"
@@ -28,6 +29,7 @@ type tiers struct {
 	levels      []level
 	local, full store.Store
 	group       *peer.Group
+	reports     *reports       // nil without -events
 	clients     []func() error // to be closed after the levels
 }
 
@@ -45,18 +47,24 @@ func open(ctx context.Context, c config, logger *slog.Logger) (_ *tiers, err err
 		for _, end := range t.clients {
 			err = errors.Join(err, end())
 		}
+		t.reports.close()
 	}()
+	if t.reports, err = newReports(c); err != nil {
+		return nil, err
+	}
 	add := func(l store.Level) {
 		opened = append(opened, l)
 		t.levels = append(t.levels, level{l.Name, l.Store})
 	}
-	fast, err := memory.New(memory.Options{CapacityBytes: int64(c.memory), Policy: c.policy})
+	fast, err := memory.New(memory.Options{CapacityBytes: int64(c.memory), Policy: c.policy, Watcher: t.reports.of(events.CPU)})
 	if err != nil {
 		return nil, fmt.Errorf("-memory: %w", err)
 	}
 	add(store.Level{Name: "memory", Store: fast})
 	if c.disk != "" {
-		slow, err := disk.Open(ctx, disk.Options{Dir: c.disk, CapacityBytes: int64(c.diskSize), Policy: c.policy})
+		slow, err := disk.Open(ctx, disk.Options{
+			Dir: c.disk, CapacityBytes: int64(c.diskSize), Policy: c.policy, Watcher: t.reports.of(events.Disk),
+		})
 		if err != nil {
 			return nil, fmt.Errorf("-disk: %w", err)
 		}

@@ -88,6 +88,7 @@ func BenchmarkDisk(b *testing.B) {
 			value := storetest.Value(benchKey(1), 0, int(page.bytes))
 			b.Run("op=write"+name+"/by=fio", func(b *testing.B) { fio(b, "write", page.bytes, depth) })
 			b.Run("op=write"+name+"/by=store", func(b *testing.B) {
+				b.ReportAllocs()
 				var took time.Duration
 				amplification := 0.0
 				for b.Loop() {
@@ -134,6 +135,7 @@ func BenchmarkDisk(b *testing.B) {
 
 // BenchmarkChurn fills a store several times over, with reuse of a part of its pages, and reports the write amplification.
 func BenchmarkChurn(b *testing.B) {
+	b.ReportAllocs()
 	const page = 256 << 10
 	for b.Loop() {
 		s, err := Open(b.Context(), Options{Dir: tempDir(b), CapacityBytes: *benchBytes / 2})
