@@ -68,7 +68,7 @@ func (u *unsteady) flood(r *rand.Rand) {
 // Whatever happens to connections, processes, queues and pods: once an engine has said one thing more, the index does not claim a block
 // that it does not hold; and with a replay that has everything, it knows all. Of three engines one has no replay, and one's is short.
 func TestChaos(t *testing.T) {
-	for seed := range uint64(30) {
+	for seed := range uint64(20) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) { synctest.Test(t, func(t *testing.T) { testChaos(t, seed) }) })
 	}
 }

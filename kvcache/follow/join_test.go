@@ -186,7 +186,7 @@ func (c *cache) step(r *rand.Rand) {
 // A replica that begins with a peer's snapshot, while engines go on, comes to know what one does that was there from the start:
 // engines with a replay endpoint and without, a snapshot that is behind what the replica has heard, and one that comes slowly.
 func TestJoin(t *testing.T) {
-	for seed := range uint64(10) {
+	for seed := range uint64(6) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) { synctest.Test(t, func(t *testing.T) { testJoin(t, seed) }) })
 	}
 }

@@ -155,12 +155,16 @@ func (s *service) settle(engines ...*engine) {
 	s.t.Helper()
 	for _, e := range engines {
 		require.Eventually(s.t, func() bool {
+			followed := 0
 			for _, h := range s.follower.Health() {
-				if h.Engine.Endpoint == e.live && h.Cursor.Next == e.Published() {
-					return true
+				if h.Engine.Endpoint == e.live {
+					if h.Cursor.Next != e.Published() {
+						return false
+					}
+					followed++
 				}
 			}
-			return false
+			return followed > 0
 		}, 10*time.Second, time.Millisecond)
 	}
 }
