@@ -88,6 +88,7 @@ type Store struct {
 	bufs  buffers
 
 	kick    chan struct{} // wakes maintain
+	syncing chan struct{} // holds one while syncAll runs
 	stop    context.CancelFunc
 	stopped chan struct{} // maintain has ended
 
@@ -171,7 +172,7 @@ func openFiles(ctx context.Context, o Options, f files) (*Store, error) {
 	}
 	s := &Store{
 		o: o, files: f, ids: ledger.NewHasher(), ledger: l,
-		kick: make(chan struct{}, 1), stopped: make(chan struct{}),
+		kick: make(chan struct{}, 1), syncing: make(chan struct{}, 1), stopped: make(chan struct{}),
 		index: map[evict.ID]record{}, segments: map[uint64]*segment{},
 		room: make(chan struct{}), writes: map[uint64]struct{}{},
 	}

@@ -152,7 +152,7 @@ func (s *Store) reclaim(ctx context.Context) error {
 	}
 	if copied {
 		// What was copied must be safe before the original goes.
-		if err := s.syncAll(func(do func() error) error { return do() }); err != nil {
+		if err := s.syncAll(ctx, func(do func() error) error { return do() }); err != nil {
 			return err
 		}
 	}
@@ -331,7 +331,7 @@ func (s *Store) Flush(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return s.syncAll(func(do func() error) error { return s.io.Do(ctx, do, nil, nil) })
+	return s.syncAll(ctx, func(do func() error) error { return s.io.Do(ctx, do, nil, nil) })
 }
 
 // wait lets go of the lock until a condition holds. It is looked at after each write and seal.
@@ -357,8 +357,15 @@ func (s *Store) wait(ctx context.Context, holds func() bool) error {
 	return nil
 }
 
-// syncAll makes durable what was written, and which files there are.
-func (s *Store) syncAll(do func(func() error) error) error {
+// syncAll makes durable what was written, and which files there are. One does so at a time: what another has begun to sync is
+// not dirty any more, and not yet safe.
+func (s *Store) syncAll(ctx context.Context, do func(func() error) error) error {
+	select {
+	case s.syncing <- struct{}{}:
+		defer func() { <-s.syncing }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	s.mu.Lock()
 	dirty := map[*segment]func() error{}
 	for _, g := range s.segments {
