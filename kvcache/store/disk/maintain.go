@@ -54,11 +54,12 @@ func (s *Store) sealOne() bool {
 	return true
 }
 
-// seal writes the footer of a segment that nobody writes to any more, and makes it all durable.
+// seal writes the footer of a segment that nobody writes to any more, and makes it all durable: the records first, for a footer is
+// believed. After a crash it must not vouch for a copy that is torn while the original is still there.
 func (s *Store) seal(g *segment) error {
 	footer := footerBytes(len(g.headers))
-	err := error(nil)
-	if g.end+footer <= g.size {
+	err := g.file.sync()
+	if err == nil && g.end+footer <= g.size {
 		b := s.bufs.get(footer)
 		_, err = g.file.WriteAt(appendFooter(b.bytes[:0], g.headers), g.size-footer)
 		b.free()
