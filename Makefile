@@ -29,7 +29,8 @@ fuzz:
 proof:
 	go test -count=1 $$(go list -f '{{.ImportPath}} {{.TestImports}} {{.XTestImports}}' ./... | grep pgregory.net/rapid | cut -d' ' -f1) -rapid.checks=5000
 	go test ./internal/sim -run TestMillion -million -timeout 60m -v
-	go test ./internal/sim -run TestWeights -weights all -timeout 60m -v
+	go test ./internal/sim -run 'FairShares|BatchBeside|Goodput' -flowlab -timeout 60m -v
+	go test ./internal/sim -run TestPredict -predictions -timeout 60m -v
 	go test -count=1 ./kvcache/store/disk -run TestCrashes -crashes 20 -timeout 60m
 	go test ./kvcache/store/memory -run '^$$' -bench Resident -resident 8589934592
 	go test ./kvcache/store/disk -run '^$$' -bench Recovery -benchtime 3x -bytes 10737418240
